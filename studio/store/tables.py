@@ -1,0 +1,224 @@
+"""Every table, in SQLAlchemy Core. Facts are append-only; "current" is a column or a query over them.
+
+Times are UTC epoch seconds (REAL), so that SQLite and PostgreSQL agree to the byte.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+__all__ = ["metadata"]
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("description", Text, nullable=False, default=""),
+    Column("licence", Text, nullable=False, default=""),
+    Column("author", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+# One instruction record in dolly's schema. `split` is decided once, at insert, by a hash of the prompt.
+records = Table(
+    "records",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("dataset_id", Integer, ForeignKey("datasets.id"), nullable=False),
+    Column("instruction", Text, nullable=False),
+    Column("context", Text, nullable=False, default=""),
+    Column("response", Text, nullable=False),
+    Column("category", Text, nullable=False, default=""),
+    Column("group_hash", Text, nullable=False),
+    Column("split", Text, nullable=False),
+    Column("source", Text, nullable=False, default=""),
+    Column("author", Text, nullable=False),
+    Column("revision", Integer, nullable=False, default=1),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Index(None, "dataset_id", "id"),
+    Index(None, "dataset_id", "category"),
+)
+
+record_revisions = Table(
+    "record_revisions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("record_id", Integer, ForeignKey("records.id"), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("fields", JSON, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("record_id", "revision"),
+)
+
+# Frozen datasets. The rows live in a file that never changes; `digest` is the SHA-256 of its bytes.
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("ref", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),  # data | eval | prefs
+    Column("name", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("path", Text, nullable=False),  # relative to the workspace
+    Column("licence", Text, nullable=False, default=""),
+    Column("author", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("kind", "name", "version"),
+)
+
+completions = Table(
+    "completions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("template", Text, nullable=False),
+    Column("variables", JSON, nullable=False),
+    Column("messages", JSON, nullable=False),
+    Column("sampling", JSON, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("prompt_tokens", Integer, nullable=False),
+    Column("output_tokens", Integer, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", Text, nullable=False),  # the task's kind
+    Column("task", JSON, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("lane", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("position", Double, nullable=False),  # order in the queue
+    Column("attempt", Integer, nullable=False, default=0),
+    Column("intent", Text, nullable=False, default=""),  # '' | pause | cancel, what a person asked for
+    Column("intent_at", Double),
+    Column("client_key", Text, unique=True),  # a double click carries the same key
+    Column("host", Text, nullable=False),
+    Column("pid", Integer),
+    Column("step", Integer, nullable=False, default=0),
+    Column("total", Integer, nullable=False, default=0),
+    Column("message", Text, nullable=False, default=""),
+    Column("error", Text, nullable=False, default=""),
+    Column("result", JSON),
+    Column("author", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),  # of the current attempt
+    Column("ended_at", Double),
+    Column("heartbeat_at", Double),
+    Column("change", Integer, nullable=False, default=0),  # moves on every write: the token that pages poll
+    Index(None, "state", "lane", "position"),
+)
+
+# What happened to a job, in order: state changes, sample answers, warnings.
+job_events = Table(
+    "job_events",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("job_id", Integer, ForeignKey("jobs.id"), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("kind", Text, nullable=False),  # state | sample | note
+    Column("payload", JSON, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Index(None, "job_id", "id"),
+)
+
+metrics = Table(
+    "metrics",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("job_id", Integer, ForeignKey("jobs.id"), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("values", JSON, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Index(None, "job_id", "id"),
+)
+
+# Models that were made or registered here. A finished recipe writes `run:ID`.
+models = Table(
+    "models",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("ref", Text, nullable=False, unique=True),
+    Column("title", Text, nullable=False),
+    Column("base", Text, nullable=False, default=""),  # the ref it was made from
+    Column("method", Text, nullable=False, default=""),  # lora, ...; '' for a base model
+    Column("answers", Boolean, nullable=False, default=True),
+    Column("scores", Boolean, nullable=False, default=False),
+    Column("licence", Text, nullable=False, default=""),
+    Column("snapshot", Text, nullable=False, default=""),
+    Column("path", Text, nullable=False, default=""),  # relative to the workspace
+    Column("base_digest", Text, nullable=False, default=""),
+    Column("new_parameters", Integer, nullable=False, default=0),
+    Column("train_seconds", Double, nullable=False, default=0),
+    Column("author", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+# One model with one way of prompting, measured on one evaluation snapshot.
+evaluations = Table(
+    "evaluations",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("job_id", Integer, ForeignKey("jobs.id"), nullable=False),
+    Column("snapshot", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("template", Text, nullable=False),
+    Column("examples", Text, nullable=False, default=""),  # the snapshot few-shot examples came from
+    Column("sampling", JSON, nullable=False),
+    Column("rung", Text, nullable=False, default=""),  # L1 | L2 | L3
+    Column("items", Integer, nullable=False),
+    Column("score", Double, nullable=False),
+    Column("low", Double, nullable=False),
+    Column("high", Double, nullable=False),
+    Column("prompt_tokens", Double, nullable=False),  # mean per call
+    Column("output_tokens", Double, nullable=False),  # mean per call
+    Column("seconds", Double, nullable=False),  # wall seconds for the whole set
+    Column("author", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+evaluation_items = Table(
+    "evaluation_items",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("evaluation_id", Integer, ForeignKey("evaluations.id"), nullable=False),
+    Column("position", Integer, nullable=False),  # row number in the snapshot, from 0
+    Column("score", Double, nullable=False),
+    Column("kept", JSON, nullable=False),  # per rule: true or false
+    Column("output", Text, nullable=False),
+    Column("finish", Text, nullable=False),
+    Column("prompt_tokens", Integer, nullable=False),
+    Column("output_tokens", Integer, nullable=False),
+    UniqueConstraint("evaluation_id", "position"),
+)
