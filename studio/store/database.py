@@ -26,7 +26,18 @@ __all__ = ["Database", "now"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "ceph", "glusterfs"}
+_NETWORK_FILE_SYSTEMS = {
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "fuse.sshfs",
+    "9p",
+    "afs",
+    "ceph",
+    "glusterfs",
+}
 _BUSY_SECONDS = 10.0
 
 
@@ -158,7 +169,9 @@ def _plain_errors(database: Database) -> Iterator[None]:
             raise StorageError(
                 f"The database {place} cannot be written ({reason}). Give user {user} write access to its folder."
             ) from error
-        raise StorageError(f"The database {place} does not answer ({reason}). Start it or check its address.") from error
+        raise StorageError(
+            f"The database {place} does not answer ({reason}). Start it or check its address."
+        ) from error
     except sa.exc.DatabaseError as error:
         reason = str(error.orig).strip().splitlines()[0]
         if "not a database" in reason or "malformed" in reason:
@@ -183,5 +196,3 @@ def conflict_is(message: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return guarded
 
     return wrap
-
-

@@ -1,0 +1,14 @@
+"""Measuring: stated rules, honest intervals, and the comparison of the rungs."""
+
+from studio.evaluation.rules import EvaluationItem, Rule, judge
+from studio.evaluation.statistics import Interval, mean_interval, paired_difference, wilson
+
+__all__ = [
+    "EvaluationItem",
+    "Interval",
+    "Rule",
+    "judge",
+    "mean_interval",
+    "paired_difference",
+    "wilson",
+]

@@ -1,0 +1,90 @@
+"""Intervals and paired differences. Every number on a page comes with one of these.
+
+Item scores lie in [0, 1]. Differences are paired by item (Miller 2024, arXiv 2411.00640): both sides answered the
+same questions, so the questions' own difficulty cancels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from studio.errors import InputError
+
+__all__ = ["Interval", "mean_interval", "paired_difference", "wilson"]
+
+_RESAMPLES = 9999
+_SEED = 20_240_711  # fixed, so that the same answers always give the same interval
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate, its 95 % interval, and how many items it stands on."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        return self.low > 0 or self.high < 0
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] (n={self.n})"
+
+
+def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
+    """Wilson's score interval of a share (Wilson 1927)."""
+    if not 0 <= successes <= n or n == 0:
+        raise InputError(f"A share of {successes} in {n} has no interval. It needs at least one item.")
+    z = float(stats.norm.ppf(0.5 + level / 2))
+    share = successes / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return Interval(share, max(0.0, middle - half), min(1.0, middle + half), n)
+
+
+def mean_interval(scores: Sequence[float]) -> Interval:
+    """Mean of item scores in [0, 1] with a BCa bootstrap interval (Efron 1987).
+
+    When all items agree the bootstrap sees no spread and would claim certainty; then Wilson's interval of the
+    matching share stands in.
+    """
+    values = np.asarray(scores, dtype=float)
+    if len(values) < 2:
+        raise InputError(f"A mean over {len(values)} items has no interval. Measure at least 2 items.")
+    if np.ptp(values) == 0:
+        edge = wilson(round(float(values[0]) * len(values)), len(values))
+        return Interval(float(values[0]), edge.low, edge.high, len(values))
+    low, high = _bootstrap(values)
+    return Interval(float(values.mean()), low, high, len(values))
+
+
+def paired_difference(before: Sequence[float], after: Sequence[float]) -> Interval:
+    """Mean of `after - before`, item by item, with a BCa bootstrap interval; raises when the items do not match."""
+    if len(before) != len(after):
+        raise InputError(
+            f"{len(before)} and {len(after)} items cannot be paired. Measure both on the same evaluation snapshot."
+        )
+    difference = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
+    if len(difference) < 2:
+        raise InputError(f"A difference over {len(difference)} items has no interval. Measure at least 2 items.")
+    if np.ptp(difference) == 0:
+        # All pairs differ alike: no spread to resample. The rule of three bounds what one unseen item could do.
+        slack = 3 / len(difference)
+        value = float(difference[0])
+        return Interval(value, max(-1.0, value - slack), min(1.0, value + slack), len(difference))
+    low, high = _bootstrap(difference)
+    return Interval(float(difference.mean()), low, high, len(difference))
+
+
+def _bootstrap(values: np.ndarray) -> tuple[float, float]:
+    found = stats.bootstrap(
+        (values,), np.mean, n_resamples=_RESAMPLES, method="BCa", rng=np.random.default_rng(_SEED), batch=1000
+    ).confidence_interval
+    return float(found.low), float(found.high)

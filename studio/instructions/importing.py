@@ -1,0 +1,237 @@
+"""Reading tables from outside: CSV, TSV and JSONL with guessed encoding and delimiter, and a mapping of columns.
+
+A file is read twice: once for the preview that people confirm, once for the import. Bad rows are listed with row,
+column and reason and never hold up the good ones; a file that cannot be read at all changes nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import charset_normalizer
+
+from studio.errors import InputError
+from studio.instructions.records import FIELDS, insertable
+from studio.store import Dataset, Store
+
+__all__ = ["ImportReport", "Preview", "Rejected", "import_file", "preview"]
+
+_SAMPLE_BYTES = 1 << 18
+_LARGEST_CELL = 16 << 20
+
+# Names that other tools give to dolly's four fields.
+_SYNONYMS: dict[str, tuple[str, ...]] = {
+    "instruction": ("instruction", "prompt", "question", "query", "request", "user", "input_text"),
+    "context": ("context", "input", "document", "passage", "background"),
+    "response": ("response", "output", "answer", "completion", "reply", "target", "assistant"),
+    "category": ("category", "type", "label", "topic", "kind"),
+}
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a file seems to be: its columns, the first rows, and the mapping we would guess (field -> column)."""
+
+    format: Literal["csv", "jsonl"]
+    encoding: str
+    delimiter: str
+    columns: tuple[str, ...]
+    rows: tuple[dict[str, str], ...]
+    mapping: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A row that was left out: its number in the file (the first data row is 1), the column, and why."""
+
+    row: int
+    column: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    added: int
+    rejected: tuple[Rejected, ...]
+
+
+def preview(path: Path, rows: int = 5) -> Preview:
+    """Look at a file without importing it. Raises InputError when it holds no table."""
+    kind, encoding, delimiter = _sniff(path)
+    found: list[dict[str, str]] = []
+    columns: dict[str, None] = {}
+    for _, row in _rows(path, kind, encoding, delimiter):
+        if isinstance(row, Rejected):
+            continue
+        columns.update(dict.fromkeys(row))
+        if len(found) < rows:
+            found.append(row)
+        if len(found) == rows and kind == "csv":
+            break
+        if kind == "jsonl" and len(found) == rows and len(columns) > 1:
+            break
+    if not found:
+        raise InputError(f"{path.name} has no rows. Choose a CSV with a header line and rows, or a JSONL file.")
+    return Preview(kind, encoding, delimiter, tuple(columns), tuple(found), _guess(tuple(columns)))
+
+
+def import_file(
+    store: Store, dataset: Dataset, path: Path, mapping: Mapping[str, str], *, author: str
+) -> ImportReport:
+    """Add a file's rows to a dataset; `mapping` is field -> column ('' leaves a field empty).
+
+    Raises InputError when a mapped column is not there, two fields share a column, or no row can be used.
+    """
+    seen = preview(path)
+    _check_mapping(path, mapping, seen.columns)
+    rejected: list[Rejected] = []
+
+    def usable() -> Iterator[dict[str, Any]]:
+        for number, row in _rows(path, seen.format, seen.encoding, seen.delimiter):
+            if isinstance(row, Rejected):
+                rejected.append(row)
+                continue
+            try:
+                yield insertable({f: row.get(mapping.get(f) or "", "") for f in FIELDS})
+            except InputError as error:
+                empty = "instruction" if "instruction" in str(error) else "response"
+                rejected.append(Rejected(number, mapping[empty], str(error)))
+
+    rows = usable()
+    first = next(rows, None)
+    if first is None:
+        reason = f" Row {rejected[0].row}: {rejected[0].reason}" if rejected else ""
+        raise InputError(f"{path.name} has no usable rows, so nothing was imported.{reason}")
+
+    def all_rows() -> Iterator[dict[str, Any]]:
+        yield first
+        yield from rows
+
+    added = store.add_records(dataset.id, all_rows(), author=author, source=path.name)
+    return ImportReport(added, tuple(rejected))
+
+
+def _check_mapping(path: Path, mapping: Mapping[str, str], columns: tuple[str, ...]) -> None:
+    for field in ("instruction", "response"):
+        if not mapping.get(field):
+            raise InputError(
+                f"No column of {path.name} is mapped to '{field}'. Its columns are: {', '.join(columns)}. Choose one."
+            )
+    for field, column in mapping.items():
+        if column and column not in columns:
+            raise InputError(
+                f"{path.name} has no column '{column}' for '{field}'. Its columns are: {', '.join(columns)}."
+            )
+    used = [c for c in mapping.values() if c]
+    twice = next((c for c in used if used.count(c) > 1), None)
+    if twice:
+        raise InputError(f"Column '{twice}' is mapped to two fields. Choose another column for one of them.")
+
+
+def _guess(columns: tuple[str, ...]) -> dict[str, str]:
+    by_name = {c.strip().casefold(): c for c in columns}
+    return {field: next((by_name[s] for s in names if s in by_name), "") for field, names in _SYNONYMS.items()}
+
+
+def _sniff(path: Path) -> tuple[Literal["csv", "jsonl"], str, str]:
+    """Format, encoding and delimiter, judged by the file's first bytes."""
+    try:
+        with path.open("rb") as file:
+            sample = file.read(_SAMPLE_BYTES)
+    except OSError as error:
+        raise InputError(f"{path.name} cannot be read ({error.strerror}). Upload it again.") from error
+    if not sample.strip():
+        raise InputError(f"{path.name} is empty. Choose a file with a header line and rows.")
+    encoding = _encoding(path.name, sample)
+    text = sample.decode(encoding, errors="replace").lstrip("\ufeff").lstrip()
+    if text.startswith("{"):
+        return "jsonl", encoding, ""
+    if text.startswith("["):
+        raise InputError(f"{path.name} is a JSON list. Save it as JSON Lines: one object per line.")
+    header = text.splitlines()[0]
+    delimiter = max(",;\t|", key=header.count)
+    if header.count(delimiter) == 0:
+        raise InputError(
+            f"{path.name} has a single column ('{header[:40]}'). A table needs at least an instruction and a response."
+        )
+    return "csv", encoding, delimiter
+
+
+def _encoding(name: str, sample: bytes) -> str:
+    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
+        if sample.startswith(mark):
+            return encoding
+    if b"\x00" in sample:
+        raise InputError(f"{name} is a binary file, not a table. Save it as CSV (UTF-8) or JSONL.")
+    try:
+        # The sample may end inside a character.
+        sample[: sample.rfind(b"\n") + 1 or len(sample)].decode("utf-8")
+        return "utf-8"
+    except UnicodeDecodeError:
+        best = charset_normalizer.from_bytes(sample).best()
+        return best.encoding if best else "cp1252"
+
+
+def _rows(
+    path: Path, kind: str, encoding: str, delimiter: str
+) -> Iterator[tuple[int, dict[str, str] | Rejected]]:
+    """Row number (from 1) and its cells as text, or why the row cannot be read."""
+    with path.open(encoding=encoding, errors="replace", newline="") as file:
+        yield from _json_rows(file) if kind == "jsonl" else _csv_rows(file, path.name, delimiter)
+
+
+def _csv_rows(
+    file: io.TextIOBase, name: str, delimiter: str
+) -> Iterator[tuple[int, dict[str, str] | Rejected]]:
+    csv.field_size_limit(_LARGEST_CELL)
+    reader = csv.reader((line.replace("\x00", "") for line in file), delimiter=delimiter)
+    header = [c.strip() for c in next(reader, [])]
+    twice = next((c for c in header if header.count(c) > 1), None)
+    if twice is not None:
+        raise InputError(f"{name} has two columns named '{twice}'. Rename one in the header line.")
+    number = 0
+    while True:
+        number += 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield number, Rejected(number, "", f"The row cannot be read ({error}). Check its quotes.")
+            continue
+        if not any(c.strip() for c in cells):
+            number -= 1
+        elif len(cells) > len(header):
+            reason = f"The row has {len(cells)} cells, the header {len(header)}. Put quotes around text with a '{delimiter}'."
+            yield number, Rejected(number, header[-1], reason)
+        else:
+            yield number, dict(zip(header, cells + [""] * (len(header) - len(cells)), strict=True))
+
+
+def _json_rows(file: io.TextIOBase) -> Iterator[tuple[int, dict[str, str] | Rejected]]:
+    number = 0
+    for line in file:
+        if not line.strip():
+            continue
+        number += 1
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            yield number, Rejected(number, "", f"The line is not JSON ({error.msg} at character {error.pos}).")
+            continue
+        if not isinstance(row, dict):
+            yield number, Rejected(number, "", "The line is not a JSON object with named fields.")
+            continue
+        yield number, {str(k): _text(v) for k, v in row.items()}
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,49 @@
+"""Everything the studio remembers: every table, migration and SQL statement. Verbs in, typed rows out.
+
+One transaction per verb; no database session leaves the package.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from studio.store.completions import CompletionVerbs, KeptCompletion
+from studio.store.datasets import Dataset, DatasetVerbs, Record, RecordFilter
+from studio.store.evaluations import Evaluation, EvaluationVerbs, ScoredItem
+from studio.store.jobs import Job, JobEvent, JobVerbs, Metric
+from studio.store.models import Model, ModelVerbs, model_row
+from studio.store.snapshots import Snapshot, SnapshotVerbs, read_rows
+
+__all__ = [
+    "Dataset",
+    "Evaluation",
+    "Job",
+    "JobEvent",
+    "KeptCompletion",
+    "Metric",
+    "Model",
+    "Record",
+    "RecordFilter",
+    "ScoredItem",
+    "Snapshot",
+    "Store",
+    "model_row",
+    "read_rows",
+]
+
+
+class Store(CompletionVerbs, DatasetVerbs, EvaluationVerbs, JobVerbs, ModelVerbs, SnapshotVerbs):
+    """The studio's memory."""
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """Connect and bring the schema up to date."""
+        store = cls(url)
+        store.upgrade()
+        return store
+
+    @classmethod
+    def in_folder(cls, folder: Path, url: str | None = None) -> Self:
+        """The store of a workspace folder: its own SQLite file unless a database URL is given."""
+        return cls.open(url or f"sqlite:///{folder / 'studio.db'}")

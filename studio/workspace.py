@@ -1,0 +1,84 @@
+"""The workspace: a folder and a database, and the way to everything else. Passed around; nothing global."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Self
+
+from studio.backends import Backend, open_backend
+from studio.engine.client import EngineClient
+from studio.errors import NotFound, StorageError
+from studio.jobs import queue
+from studio.models import Weights, resolve
+from studio.settings import Settings
+from studio.specs import ModelRef
+from studio.store import Job, Store, read_rows
+from studio.tasks import Task
+
+__all__ = ["Workspace"]
+
+
+class Workspace:
+    """Everything one team made, in one folder (and, if told so, one PostgreSQL database)."""
+
+    def __init__(self, path: Path, settings: Settings, store: Store) -> None:
+        self.path = path
+        self.settings = settings
+        self.store = store
+        self.engine = EngineClient(settings, path)
+
+    @classmethod
+    def open(
+        cls, path: Path | str | None = None, database_url: str | None = None, settings: Settings | None = None
+    ) -> Self:
+        """Open the folder, making it when it is not there; raises StorageError when that cannot be."""
+        settings = settings or Settings()
+        root = Path(path or settings.workspace).resolve()
+        try:
+            for folder in (root, root / "runs", root / "models", root / "snapshots"):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"The workspace {root} cannot be made ({error.strerror}). Choose another folder with --workspace."
+            ) from error
+        if not os.access(root, os.W_OK):
+            raise StorageError(
+                f"The workspace {root} cannot be written. Choose another folder with --workspace."
+            )
+        return cls(root, settings, Store.in_folder(root, database_url or settings.database_url))
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def weights(self, ref: ModelRef) -> Weights:
+        """Where a model's files lie; raises NotFound with the cure."""
+        return resolve(ref, settings=self.settings, store=self.store, workspace=self.path)
+
+    def backend(self, ref: ModelRef) -> Backend:
+        """Where answers of that model come from."""
+        return open_backend(
+            ref, settings=self.settings, store=self.store, workspace=self.path, engine=self.engine
+        )
+
+    def snapshot(self, ref: str) -> list[dict[str, Any]]:
+        """The rows of a frozen dataset, checked against its digest."""
+        return read_rows(self.path, self.store.snapshot(ref))
+
+    def queue(self, task: Task, *, author: str, client_key: str | None = None) -> Job:
+        """Check a task and put it in line. The same client key gives the same job back."""
+        return queue(self.store, task, author=author, client_key=client_key)
+
+    def run_folder(self, job_id: int) -> Path:
+        folder = self.path / "runs" / str(job_id)
+        if not folder.is_dir():
+            raise NotFound(
+                f"Run {job_id} has no folder in {self.path / 'runs'}. It has not started yet, or was removed."
+            )
+        return folder
+
+    async def close(self) -> None:
+        """Let go of the engine and the database."""
+        await self.engine.close()
+        self.store.close()
