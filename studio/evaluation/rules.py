@@ -32,8 +32,12 @@ def _flat(text: str) -> str:
 
 
 def _sentences(text: str) -> list[str]:
-    """Sentences and lines; a full stop inside a number (4.90) does not end one."""
-    return [s.strip() for s in re.split(r"(?<=[.!?])\s+|\n+", text.strip()) if s.strip()]
+    """Sentences and lines.
+
+    A full stop inside a number (4.90) or before a small letter (5 p.m. on Friday) ends none, nor does the line
+    break after "Next step:".
+    """
+    return [s.strip() for s in re.split(r"(?<=[.!?])\s+(?=[^\sa-z])|(?<!:)\n+", text.strip()) if s.strip()]
 
 
 class MaxWords(_Rule):

@@ -18,6 +18,7 @@ from studio.errors import InputError
 __all__ = ["Interval", "mean_interval", "paired_difference", "wilson"]
 
 _RESAMPLES = 9999
+_EQUAL = 1e-12  # 2/3 - 1/3 and 1/3 - 0 differ in their last bit; that is no spread to resample
 _SEED = 20_240_711  # fixed, so that the same answers always give the same interval
 
 
@@ -58,7 +59,7 @@ def mean_interval(scores: Sequence[float]) -> Interval:
     values = np.asarray(scores, dtype=float)
     if len(values) < 2:
         raise InputError(f"A mean over {len(values)} items has no interval. Measure at least 2 items.")
-    if np.ptp(values) == 0:
+    if np.ptp(values) < _EQUAL:
         edge = wilson(round(float(values[0]) * len(values)), len(values))
         return Interval(float(values[0]), edge.low, edge.high, len(values))
     low, high = _bootstrap(values)
@@ -73,8 +74,10 @@ def paired_difference(before: Sequence[float], after: Sequence[float]) -> Interv
         )
     difference = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
     if len(difference) < 2:
-        raise InputError(f"A difference over {len(difference)} items has no interval. Measure at least 2 items.")
-    if np.ptp(difference) == 0:
+        raise InputError(
+            f"A difference over {len(difference)} items has no interval. Measure at least 2 items."
+        )
+    if np.ptp(difference) < _EQUAL:
         # All pairs differ alike: no spread to resample. The rule of three bounds what one unseen item could do.
         slack = 3 / len(difference)
         value = float(difference[0])

@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -77,7 +79,9 @@ def preview(path: Path, rows: int = 5) -> Preview:
         if kind == "jsonl" and len(found) == rows and len(columns) > 1:
             break
     if not found:
-        raise InputError(f"{path.name} has no rows. Choose a CSV with a header line and rows, or a JSONL file.")
+        raise InputError(
+            f"{path.name} has no rows. Choose a CSV with a header line and rows, or a JSONL file."
+        )
     return Preview(kind, encoding, delimiter, tuple(columns), tuple(found), _guess(tuple(columns)))
 
 
@@ -136,7 +140,9 @@ def _check_mapping(path: Path, mapping: Mapping[str, str], columns: tuple[str, .
 
 def _guess(columns: tuple[str, ...]) -> dict[str, str]:
     by_name = {c.strip().casefold(): c for c in columns}
-    return {field: next((by_name[s] for s in names if s in by_name), "") for field, names in _SYNONYMS.items()}
+    return {
+        field: next((by_name[s] for s in names if s in by_name), "") for field, names in _SYNONYMS.items()
+    }
 
 
 def _sniff(path: Path) -> tuple[Literal["csv", "jsonl"], str, str]:
@@ -169,28 +175,59 @@ def _encoding(name: str, sample: bytes) -> str:
             return encoding
     if b"\x00" in sample:
         raise InputError(f"{name} is a binary file, not a table. Save it as CSV (UTF-8) or JSONL.")
-    try:
-        # The sample may end inside a character.
-        sample[: sample.rfind(b"\n") + 1 or len(sample)].decode("utf-8")
-        return "utf-8"
-    except UnicodeDecodeError:
-        best = charset_normalizer.from_bytes(sample).best()
-        return best.encoding if best else "cp1252"
+    if len(sample) == _SAMPLE_BYTES:
+        sample = sample[: sample.rfind(b"\n") + 1] or sample[:-4]  # it may end inside a character
+    for encoding, is_likely in (("utf-8", _any_text), ("cp1252", _western)):
+        with suppress(UnicodeDecodeError):
+            if is_likely(sample.decode(encoding)):
+                return encoding
+    best = charset_normalizer.from_bytes(sample).best()
+    return best.encoding if best else "cp1252"
+
+
+def _any_text(text: str) -> bool:
+    return True
+
+
+def _western(text: str) -> bool:
+    """Whether text decoded as cp1252 looks like it. Measured: statistics over a few short rows are worse than this;
+    charset-normalizer took French for Romanian and "für" for Chinese."""
+    foreign = sum(not c.isascii() for c in text)
+    # Polish and Slovak letters of cp1250 show up as ³ and the like inside words.
+    return foreign * 5 < len(text) and not re.search(r"[^\W\d_][£¥¹³¿¼¾][^\W\d_]", text)
 
 
 def _rows(
     path: Path, kind: str, encoding: str, delimiter: str
 ) -> Iterator[tuple[int, dict[str, str] | Rejected]]:
     """Row number (from 1) and its cells as text, or why the row cannot be read."""
-    with path.open(encoding=encoding, errors="replace", newline="") as file:
-        yield from _json_rows(file) if kind == "jsonl" else _csv_rows(file, path.name, delimiter)
+    with path.open(encoding=encoding, errors="surrogateescape", newline="") as file:
+        found = _json_rows(file) if kind == "jsonl" else _csv_rows(file, path.name, delimiter)
+        for number, row in found:
+            damaged = (
+                next((c for c in row if _is_damaged(c + row[c])), None) if isinstance(row, dict) else None
+            )
+            if damaged is None:
+                yield number, row
+            else:
+                reason = f"The cell holds bytes that are not {encoding} text. Save the file as UTF-8."
+                yield number, Rejected(number, _readable(damaged), reason)
+
+
+def _is_damaged(text: str) -> bool:
+    """Holds half a character: from bytes in another encoding, or an escape like \\ud800 in JSON. No database keeps it."""
+    return any("\ud800" <= c <= "\udfff" for c in text)
+
+
+def _readable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 def _csv_rows(
     file: io.TextIOBase, name: str, delimiter: str
 ) -> Iterator[tuple[int, dict[str, str] | Rejected]]:
     csv.field_size_limit(_LARGEST_CELL)
-    reader = csv.reader((line.replace("\x00", "") for line in file), delimiter=delimiter)
+    reader = csv.reader((line.replace("\x00", "") for line in file), delimiter=delimiter, strict=True)
     header = [c.strip() for c in next(reader, [])]
     twice = next((c for c in header if header.count(c) > 1), None)
     if twice is not None:
@@ -223,7 +260,13 @@ def _json_rows(file: io.TextIOBase) -> Iterator[tuple[int, dict[str, str] | Reje
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            yield number, Rejected(number, "", f"The line is not JSON ({error.msg} at character {error.pos}).")
+            yield (
+                number,
+                Rejected(number, "", f"The line is not JSON ({error.msg} at character {error.pos})."),
+            )
+            continue
+        except (ValueError, RecursionError):  # a number of thousands of digits, or lists thousands deep
+            yield number, Rejected(number, "", "The line is JSON of a size that cannot be read. Shorten it.")
             continue
         if not isinstance(row, dict):
             yield number, Rejected(number, "", "The line is not a JSON object with named fields.")

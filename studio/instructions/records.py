@@ -68,11 +68,16 @@ def conversation(row: Mapping[str, Any]) -> list[Message]:
 
 def checked_fields(fields: Mapping[str, str]) -> dict[str, str]:
     """The four fields, trimmed. Raises InputError when a record would teach nothing."""
-    clean = {name: str(fields.get(name) or "").replace("\x00", "").strip() for name in FIELDS}
+    clean = {name: _storable(str(fields.get(name) or "")) for name in FIELDS}
     for name in ("instruction", "response"):
         if not clean[name]:
             raise InputError(f"The {name} is empty. Write one, or leave the record out.")
     return clean
+
+
+def _storable(text: str) -> str:
+    """Trimmed, and without what no database keeps: NUL, and half a character (a lone surrogate)."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode().strip()
 
 
 def insertable(fields: Mapping[str, str]) -> dict[str, str]:
@@ -82,7 +87,9 @@ def insertable(fields: Mapping[str, str]) -> dict[str, str]:
     return {**clean, "group_hash": group, "split": split_of(group)}
 
 
-def add_record(store: Store, dataset: Dataset, fields: Mapping[str, str], *, author: str, source: str) -> None:
+def add_record(
+    store: Store, dataset: Dataset, fields: Mapping[str, str], *, author: str, source: str
+) -> None:
     """Append one record, for example an answer kept in the playground."""
     store.add_records(dataset.id, [insertable(fields)], author=author, source=source)
 

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -39,6 +39,9 @@ _NETWORK_FILE_SYSTEMS = {
     "glusterfs",
 }
 _BUSY_SECONDS = 10.0
+_UPGRADE_KEY = (
+    0x1ADDE0  # PostgreSQL advisory lock: two studios that start together migrate one after the other
+)
 
 
 def now() -> float:
@@ -70,6 +73,13 @@ class Database:
             sa.event.listen(self._engine, "connect", _tune_sqlite)
             sa.event.listen(self._engine, "begin", _begin_sqlite)
 
+    @property
+    def place(self) -> str:
+        """Where the rows are, in words that may be shown: the file, or the URL without its password."""
+        if self.is_sqlite:
+            return self.url.database or ":memory:"
+        return self.url.render_as_string(hide_password=True)
+
     @contextmanager
     def _read(self) -> Iterator[sa.Connection]:
         with _plain_errors(self), self._engine.connect() as connection:
@@ -80,6 +90,11 @@ class Database:
         with _plain_errors(self), self._engine.connect().execution_options(writing=True) as connection:
             with connection.begin():
                 yield connection
+
+    def _take_turns(self, connection: sa.Connection, key: int) -> None:
+        """Wait until no other transaction holds `key`. SQLite has one writer at a time anyway."""
+        if not self.is_sqlite:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
 
     def close(self) -> None:
         self._engine.dispose()
@@ -92,9 +107,15 @@ class Database:
             current, newest = self._revision(), self._newest()
             if current == newest:
                 return
+            if current is not None and current not in _known_revisions():
+                raise StorageError(
+                    f"The database {self.place} was made by a newer Ladder Studio (revision {current}). "
+                    "Start that version, or choose another workspace."
+                )
             if current is not None and self.is_sqlite:
                 self._copy_before_migration(current)
             with self._engine.execution_options(writing=True).begin() as connection:
+                self._take_turns(connection, _UPGRADE_KEY)
                 config = _alembic_config()
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
@@ -109,10 +130,22 @@ class Database:
     def _copy_before_migration(self, revision: str) -> Path:
         source = Path(self.url.database or "")
         copy = source.with_name(f"{source.stem}.before-{revision}-{int(now())}{source.suffix}")
-        with sqlite3.connect(source) as connection:
-            connection.execute("VACUUM INTO ?", (str(copy),))
-        connection.close()
+        part = copy.with_suffix(f".part-{os.getpid()}")
+        try:
+            with closing(sqlite3.connect(source)) as connection:
+                connection.execute("VACUUM INTO ?", (str(part),))
+            part.replace(copy)
+        except (sqlite3.Error, OSError) as error:
+            part.unlink(missing_ok=True)
+            raise StorageError(
+                f"{source} could not be copied to {copy} before its migration ({error}). "
+                "Nothing was changed; free some space and start again."
+            ) from error
         return copy
+
+
+def _known_revisions() -> set[str]:
+    return {script.revision for script in ScriptDirectory.from_config(_alembic_config()).walk_revisions()}
 
 
 def _alembic_config() -> Config:
@@ -127,6 +160,12 @@ def _tune_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     connection.isolation_level = None
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
+    # SQLite's own lower() knows ASCII only, so a search for "ärmel" would miss "Ärmel".
+    connection.create_function("lower", 1, _lower, deterministic=True)
+
+
+def _lower(text: Any) -> Any:
+    return text.lower() if isinstance(text, str) else text
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
@@ -150,7 +189,7 @@ def _refuse_network_file_system(path: Path) -> None:
 @contextmanager
 def _plain_errors(database: Database) -> Iterator[None]:
     """Turn what the driver raises into a sentence with the cure."""
-    place = database.url.database if database.is_sqlite else database.url.render_as_string(hide_password=True)
+    place = database.place
     try:
         yield
     except sa.exc.OperationalError as error:

@@ -22,6 +22,7 @@ class Dataset:
     id: int
     name: str
     description: str
+    guidelines: str
     licence: str
     author: str
     created_at: float
@@ -57,11 +58,20 @@ class RecordFilter:
 
 class DatasetVerbs(Database):
     @conflict_is("A dataset of that name exists already. Choose another name, or open the existing one.")
-    def create_dataset(self, name: str, *, author: str, description: str = "", licence: str = "") -> Dataset:
+    def create_dataset(
+        self, name: str, *, author: str, description: str = "", guidelines: str = "", licence: str = ""
+    ) -> Dataset:
         with self._write() as c:
-            row = dict(name=name, description=description, licence=licence, author=author, created_at=now())
-            key = c.execute(t.datasets.insert().values(row)).inserted_primary_key[0]
-            return Dataset(id=key, **row)  # type: ignore[arg-type]
+            row: dict[str, Any] = {
+                "name": name,
+                "description": description,
+                "guidelines": guidelines,
+                "licence": licence,
+                "author": author,
+                "created_at": now(),
+            }
+            key = c.execute(t.datasets.insert().values(row)).inserted_primary_key[0]  # type: ignore[index]
+            return Dataset(id=key, **row)
 
     def datasets(self) -> list[Dataset]:
         with self._read() as c:
@@ -144,8 +154,10 @@ class DatasetVerbs(Database):
         with self._read() as c:
             return self._record(c, record_id)
 
-    def _record(self, c: sa.Connection, record_id: int) -> Record:
-        row = c.execute(sa.select(t.records).where(t.records.c.id == record_id)).mappings().first()
+    def _record(self, c: sa.Connection, record_id: int, *, lock: bool = False) -> Record:
+        query = sa.select(t.records).where(t.records.c.id == record_id)
+        # PostgreSQL only: the second of two simultaneous edits waits here and then sees the first one's revision.
+        row = c.execute(query.with_for_update() if lock else query).mappings().first()
         if row is None:
             raise NotFound(f"There is no record {record_id}. Reload the page: it may have been removed.")
         return Record(**row)
@@ -153,7 +165,7 @@ class DatasetVerbs(Database):
     def edit_record(self, record_id: int, revision: int, fields: dict[str, str], *, author: str) -> Record:
         """Save new field values if `revision` is still the newest; the values before stay in the history."""
         with self._write() as c:
-            before = self._record(c, record_id)
+            before = self._record(c, record_id, lock=True)
             if before.revision != revision:
                 raise Conflict(
                     f"Record {record_id} was changed by {before.author} while you were editing "

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from studio.store import tables as t
 from studio.store.database import Database, now
 
 __all__ = ["Snapshot", "SnapshotVerbs", "read_rows"]
+
+_FREEZE_KEY = 0x1ADDE1  # PostgreSQL advisory lock: two freezes of one dataset never get the same version
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,12 @@ class SnapshotVerbs(Database):
         The same rows as in the newest version give that version back. Raises InputError for no rows at all and
         StorageError when the disk refuses; nothing is left behind then.
         """
+        SnapshotRef(
+            f"{kind}:{name}@1"
+        )  # a name that cannot be referred to is refused before anything is written
         folder = root / "snapshots"
-        part = folder / f".{kind}-{name}-{os.getpid()}-{id(rows)}.part"
+        part = folder / f".{kind}-{name}-{uuid.uuid4().hex}.part"
+        unnamed = part  # the file that no row names (yet)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             count, digest = _write_rows(part, rows)
@@ -63,12 +71,14 @@ class SnapshotVerbs(Database):
                     f"A snapshot of '{name}' would have 0 rows. Add records first, or loosen the filter."
                 )
             with self._write() as c:
+                self._take_turns(c, _FREEZE_KEY)
                 newest = _newest(c, kind, name)
                 if newest is not None and newest.digest == digest:
                     return newest
                 version = newest.version + 1 if newest else 1
                 path = folder / f"{kind}-{name}@{version}.jsonl"
                 part.replace(path)
+                unnamed = path
                 _sync_folder(folder)
                 row = {
                     "ref": f"{kind}:{name}@{version}",
@@ -83,14 +93,16 @@ class SnapshotVerbs(Database):
                     "created_at": now(),
                 }
                 key = c.execute(t.snapshots.insert().values(row)).inserted_primary_key[0]
-                return _snapshot({"id": key, **row})
+            unnamed = part
+            return _snapshot({"id": key, **row})
         except OSError as error:
             raise StorageError(
                 f"The snapshot of '{name}' could not be written to {folder} ({error.strerror}). "
                 "Nothing was changed; free some space or check the folder's permissions, and try again."
             ) from error
         finally:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                unnamed.unlink()
 
     def snapshots(self, kind: str | None = None) -> list[Snapshot]:
         query = sa.select(t.snapshots).order_by(t.snapshots.c.name, t.snapshots.c.version.desc())

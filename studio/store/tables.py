@@ -36,6 +36,7 @@ datasets = Table(
     Column("id", Integer, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("description", Text, nullable=False, default=""),
+    Column("guidelines", Text, nullable=False, default=""),  # how answers should be; prompts may quote it
     Column("licence", Text, nullable=False, default=""),
     Column("author", Text, nullable=False),
     Column("created_at", Double, nullable=False),

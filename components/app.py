@@ -1,0 +1,128 @@
+"""The whole interface on one screen: which tabs there are, in what order, and how they reach each other.
+
+Tabs meet in the database: a tab reads its rows again when it opens and when the pulse says that a job moved.
+Only "send to …" buttons are explicit edges, and all of them are in `build_pages`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI
+
+from components import compare, dataset, jobs, models, playground, tuning
+from components.frame import Pulse, TabWidgets, first_beat, handler, header
+from components.theme import ASSETS, build_theme
+from studio.serving import Identify, create_app, owner_only
+from studio.workspace import Workspace
+
+__all__ = ["TABS", "Tab", "build_app", "build_pages"]
+
+
+@dataclass(frozen=True)
+class Tab:
+    """A page: its id (in links, in the help folder), the words on it, and who builds it."""
+
+    id: str
+    title: str
+    build: Callable[[Workspace], TabWidgets]
+
+
+TABS = (
+    Tab("playground", "Playground", playground.build),
+    Tab("dataset", "Dataset", dataset.build),
+    Tab("tuning", "Tuning", tuning.build),
+    Tab("compare", "Compare", compare.build),
+    Tab("models", "Models", models.build),
+    Tab("jobs", "Jobs", jobs.build),
+)
+
+
+def build_app(workspace: Workspace, identify: Identify = owner_only) -> FastAPI:
+    """The server of a workspace: the outer app with the pages mounted inside."""
+    app = create_app(workspace, identify)
+    uploads = workspace.path / "uploads"
+    uploads.mkdir(mode=0o700, exist_ok=True)
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads)  # else uploads land in a folder that every user of the machine sees
+    return gr.mount_gradio_app(
+        app,
+        build_pages(workspace),
+        path="/",
+        auth_dependency=identify,
+        theme=build_theme(),
+        css_paths=[ASSETS / "style.css"],
+        head_paths=[ASSETS / "head.html"],
+        footer_links=[],
+        run_history=False,
+        show_error=False,  # else the person reads the text of our exceptions
+        enable_monitoring=False,
+        max_file_size=workspace.settings.max_upload,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+    )
+
+
+def build_pages(workspace: Workspace, tabs: tuple[Tab, ...] = TABS) -> gr.Blocks:
+    """Every tab under one header."""
+    with gr.Blocks(title="Ladder Studio", fill_width=True, delete_cache=(3600, 86400)) as demo:
+        pulse = header(workspace, [tab.id for tab in tabs])
+        with gr.Tabs(elem_id="tabs", selected=tabs[0].id) as bar:
+            built: dict[str, tuple[gr.Tab, TabWidgets]] = {}
+            for tab in tabs:
+                with gr.Tab(tab.title, id=tab.id, elem_id=f"tab-{tab.id}") as page:
+                    built[tab.id] = page, tab.build(workspace)
+        _wire_refreshes(built, pulse)
+        _wire_links(demo, workspace, bar, built, pulse)
+    demo.max_threads = 128  # at most so many queued events run at once, waiting streams included
+    demo.state_session_capacity = 300
+    return demo.queue(default_concurrency_limit=8, max_size=200)
+
+
+def _wire_refreshes(built: Mapping[str, tuple[gr.Tab, TabWidgets]], pulse: Pulse) -> None:
+    """A tab reads its rows when it opens, and while it is open whenever the pulse beats for it."""
+    for name, (page, widgets) in built.items():
+        page.select(None, None, pulse.open_tab, js=f"() => '{name}'", api_visibility="private")
+        if widgets.refresh is None:
+            continue
+        fn, inputs, outputs = widgets.refresh.fn, list(widgets.refresh.inputs), list(widgets.refresh.outputs)
+        for trigger in (page.select, pulse.beats[name].change):
+            trigger(
+                handler(fn),
+                inputs,
+                outputs,
+                queue=False,
+                show_progress="hidden",
+                trigger_mode="always_last",
+                api_visibility="private",
+            )
+
+
+def _wire_links(
+    demo: gr.Blocks,
+    workspace: Workspace,
+    bar: gr.Tabs,
+    built: Mapping[str, tuple[gr.Tab, TabWidgets]],
+    pulse: Pulse,
+) -> None:
+    """A page opens at what its address names: `?tab=tuning&run=17`."""
+    boxes = {(tab, key): box for tab, (_, widgets) in built.items() for key, box in widgets.links.items()}
+
+    def open_page(request: gr.Request) -> list[Any]:
+        asked = request.query_params
+        tab = asked.get("tab") if asked.get("tab") in built else next(iter(built))
+        given = [asked[key] if name == tab and key in asked else gr.skip() for name, key in boxes]
+        return [gr.Tabs(selected=tab), tab, *first_beat(workspace, pulse, tab), *given]
+
+    demo.load(
+        handler(open_page),
+        None,
+        [bar, pulse.open_tab, *pulse.outputs, *boxes.values()],
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    )

@@ -1,0 +1,34 @@
+"""One file per way to reach a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from studio.backends.base import Backend, Conversation
+from studio.backends.echo import EchoBackend
+from studio.backends.local import LocalBackend
+from studio.engine.client import EngineClient
+from studio.errors import Unsupported
+from studio.models import resolve
+from studio.settings import Settings
+from studio.specs import ModelRef
+
+if TYPE_CHECKING:
+    from studio.store import Store
+
+__all__ = ["Backend", "Conversation", "EchoBackend", "LocalBackend", "open_backend"]
+
+
+def open_backend(
+    ref: ModelRef, *, settings: Settings, store: Store, workspace: Path, engine: EngineClient | None = None
+) -> Backend:
+    """The backend for a model; without an `engine` to share it gets a client of its own."""
+    if ref.kind == "echo":
+        return EchoBackend(ref)
+    if ref.kind == "endpoint":
+        raise Unsupported(f"{ref}: remote endpoints are not supported yet. Choose a model on this machine.")
+    weights = resolve(ref, settings=settings, store=store, workspace=workspace)
+    if engine is not None:
+        return LocalBackend(weights, engine)
+    return LocalBackend(weights, EngineClient(settings, workspace), owns_engine=True)

@@ -1,0 +1,356 @@
+"""The `ladder` command: what the pages do, for scripts and terminals.
+
+Flags of a recipe come from its fields (studio/fields.py), like the form on the page. Exit 0: done; 1: failed;
+2: bad input, with one line on stderr. Every reading command takes `--json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import BaseModel, ValidationError
+
+from studio import __version__
+from studio.demo import Progress, demo, table, tell
+from studio.errors import InputError, StorageError, StudioError
+from studio.example import load_example
+from studio.fields import Field, describe, fill_in
+from studio.instructions import FIELDS, freeze, import_file, preview
+from studio.jobs import app_holder, recipes, resume, run_here
+from studio.models import catalogue
+from studio.prompts import Compare, comparison
+from studio.store import Job
+from studio.tasks import Task
+from studio.workspace import Workspace
+
+__all__ = ["main"]
+
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command; errors become one line on stderr."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        ladder.main(args=argv, prog_name="ladder", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        _end(error.format_message(), 2)
+    except (click.Abort, KeyboardInterrupt):
+        _end("Interrupted. A run that was started goes on; see `ladder jobs list`.", 1)
+    except (InputError, StorageError) as error:
+        _end(str(error), 2)
+    except StudioError as error:
+        _end(str(error), 1)
+    except ValidationError as error:
+        _end("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()), 2)
+
+
+def _end(sentence: str, code: int) -> None:
+    print(" ".join(sentence.split()), file=sys.stderr)
+    sys.exit(code)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+@click.option("--workspace", type=click.Path(path_type=Path), help="Folder that holds your work.  [default: workspace]")
+@click.option("--database-url", help="PostgreSQL URL; SQLite in the workspace when left out.")
+@click.pass_context
+def ladder(context: click.Context, workspace: Path | None, database_url: str | None) -> None:
+    """Build your own language model, one rung at a time."""
+    # Opened when a command first asks for it, so that --help makes no folder.
+    context.obj = lambda: Workspace.open(workspace, database_url)
+
+
+_Open = Callable[[], Workspace]
+
+
+@ladder.command("demo")
+@click.pass_obj
+def demo_command(open_workspace: _Open) -> None:
+    """Prompt, tune and compare the embedded model on the example project."""
+    print(table(demo(open_workspace(), tell)))
+
+
+# -- models -------------------------------------------------------------------------------------------------------
+
+
+@ladder.group()
+def models() -> None:
+    """What answers here, and where it came from."""
+
+
+@models.command("list")
+@_AS_JSON
+@click.pass_obj
+def models_list(open_workspace: _Open, as_json: bool) -> None:
+    """Models that come with the studio and models made here."""
+    made = open_workspace().store.models()
+    rows = [{"ref": e.ref, "title": e.title, "licence": e.licence, "base": "", "snapshot": ""} for e in catalogue()]
+    rows += [
+        {"ref": m.ref, "title": m.title, "licence": m.licence, "base": m.base, "snapshot": m.snapshot} for m in made
+    ]
+    _show(rows, as_json)
+
+
+# -- data ---------------------------------------------------------------------------------------------------------
+
+
+@ladder.group()
+def data() -> None:
+    """Instruction datasets and their snapshots."""
+
+
+@data.command("list")
+@_AS_JSON
+@click.pass_obj
+def data_list(open_workspace: _Open, as_json: bool) -> None:
+    """Datasets and snapshots."""
+    store = open_workspace().store
+    rows = [{"name": d.name, "rows": store.count_records(d.id), "licence": d.licence} for d in store.datasets()]
+    rows += [{"name": str(s.ref), "rows": s.rows, "licence": s.licence} for s in store.snapshots()]
+    _show(rows, as_json)
+
+
+@data.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--into", required=True, help="Dataset to add to; made when it is not there.")
+@click.option("--licence", default="", help="Licence of the rows, for a new dataset.")
+@click.option("--map", "mapping", multiple=True, metavar="FIELD=COLUMN", help="Which column fills which field.")
+@_AS_JSON
+@click.pass_obj
+def data_import(
+    open_workspace: _Open, file: Path, into: str, licence: str, mapping: tuple[str, ...], as_json: bool
+) -> None:
+    """Add the rows of a CSV, TSV or JSONL file."""
+    chosen = {**preview(file).mapping, **dict(_pair(m) for m in mapping)}
+    workspace = open_workspace()
+    known = {d.name: d for d in workspace.store.datasets()}
+    dataset = known.get(into) or workspace.store.create_dataset(into, author="owner", licence=licence)
+    report = import_file(workspace.store, dataset, file, chosen, author="owner")
+    rejected = [asdict(r) for r in report.rejected]
+    if as_json:
+        print(json.dumps({"added": report.added, "rejected": rejected}))
+        return
+    print(f"{report.added} records added to {into}; {len(rejected)} rows left out.")
+    for row in rejected[:20]:
+        print(f"  row {row['row']}, column '{row['column']}': {row['reason']}")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    field, equals, column = text.partition("=")
+    if not equals or field not in FIELDS:
+        raise InputError(f"--map {text} is not FIELD=COLUMN. The fields are: {', '.join(FIELDS)}.")
+    return field, column
+
+
+@data.command("snapshot")
+@click.argument("name")
+@_AS_JSON
+@click.pass_obj
+def data_snapshot(open_workspace: _Open, name: str, as_json: bool) -> None:
+    """Freeze a dataset as it is now."""
+    workspace = open_workspace()
+    snapshot = freeze(workspace.store, workspace.path, workspace.store.dataset(name), author="owner")
+    _show([{"ref": str(snapshot.ref), "rows": snapshot.rows, "digest": snapshot.digest}], as_json)
+
+
+# -- runs and jobs ------------------------------------------------------------------------------------------------
+
+
+def _options(task: type[Task]) -> list[click.Parameter]:
+    return [_option(field) for field in describe(task)]
+
+
+def _option(field: Field) -> click.Option:
+    return click.Option(
+        [field.flag, field.name],
+        required=field.is_required,
+        multiple=field.kind == "list",
+        help=f"{field.hint}{f'  [default: {field.default}]' if field.default not in (None, '', ()) else ''}",
+    )
+
+
+def _command(task: type[Task]) -> click.Command:
+    """One command made from a task's fields."""
+
+    @click.pass_obj
+    def start(open_workspace: _Open, detach: bool, as_json: bool, **flags: Any) -> None:
+        given = {k: v for k, v in flags.items() if v not in (None, ())}
+        made = fill_in(task, given)
+        workspace = open_workspace()
+        job = workspace.queue(made, author="owner")
+        if detach and app_holder(workspace.path) is None:
+            raise InputError("No studio is running that could take the run. Start one, or leave out --detach.")
+        if not detach:
+            job = run_here(workspace.store, workspace.path, workspace.settings, job.id, tell=Progress(workspace, tell))
+        _report(workspace, job, as_json)
+
+    flags: list[click.Parameter] = [
+        *_options(task),
+        click.Option(["--detach"], is_flag=True, help="Leave the run to the studio that is running."),
+        click.Option(["--json", "as_json"], is_flag=True, help="Print JSON instead of a table."),
+    ]
+    help_text = (task.__doc__ or "").strip().splitlines()[0]
+    return click.Command(task.kind, params=flags, callback=start, help=help_text)
+
+
+def _report(workspace: Workspace, job: Job, as_json: bool) -> None:
+    if job.kind == "compare" and job.state == "done" and not as_json:
+        print(table(comparison(workspace.store, job.id)))
+    else:
+        _show([_job_row(job)], as_json)
+    if job.state in ("failed", "lost", "cancelled"):
+        _end(job.error or f"Job {job.id} was {job.state}.", 1)
+
+
+class _Recipes(click.Group):
+    """`ladder run RECIPE`: one sub-command a recipe, found when asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(recipes())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        known = recipes()
+        if cmd_name not in known:
+            raise InputError(f"There is no recipe '{cmd_name}'. Known recipes: {', '.join(sorted(known))}.")
+        return _command(known[cmd_name])
+
+
+ladder.add_command(_Recipes("run", help="Make a model: `ladder run lora --base REF --data REF`."))
+ladder.add_command(_command(Compare))
+
+
+@ladder.command("recipes")
+@_AS_JSON
+def recipes_command(as_json: bool) -> None:
+    """Methods and their knobs."""
+    rows = [
+        {"recipe": kind, "knob": f.name, "default": "" if f.default is None else str(f.default), "meaning": f.hint}
+        for kind, recipe in sorted(recipes().items())
+        for f in describe(recipe)
+    ]
+    _show(rows, as_json)
+
+
+@ladder.group()
+def jobs() -> None:
+    """What runs, what waits, what ended."""
+
+
+def _job_row(job: Job) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "state": job.state,
+        "title": job.title,
+        "progress": f"{job.step}/{job.total}" if job.total else "",
+        "message": job.error or job.message,
+    }
+
+
+@jobs.command("list")
+@_AS_JSON
+@click.pass_obj
+def jobs_list(open_workspace: _Open, as_json: bool) -> None:
+    """The newest jobs."""
+    _show([_job_row(j) for j in open_workspace().store.jobs()], as_json)
+
+
+@jobs.command("show")
+@click.argument("job_id", type=int)
+@_AS_JSON
+@click.pass_obj
+def jobs_show(open_workspace: _Open, job_id: int, as_json: bool) -> None:
+    """One job, its result and its latest figures."""
+    store = open_workspace().store
+    job = store.job(job_id)
+    figures: dict[str, float] = {}
+    for metric in store.metrics(job_id):
+        figures |= metric.values
+    if as_json:
+        print(json.dumps({**_plain(job), "figures": figures}))
+        return
+    for name, value in {**_plain(job), **figures}.items():
+        print(f"{name:28} {value}")
+
+
+@jobs.command("log")
+@click.argument("job_id", type=int)
+@click.pass_obj
+def jobs_log(open_workspace: _Open, job_id: int) -> None:
+    """What the worker printed."""
+    workspace = open_workspace()
+    workspace.store.job(job_id)
+    path = workspace.run_folder(job_id) / "log.txt"
+    sys.stdout.write(path.read_text(encoding="utf-8", errors="replace") if path.exists() else "")
+
+
+@jobs.command("cancel")
+@click.argument("job_id", type=int)
+@click.pass_obj
+def jobs_cancel(open_workspace: _Open, job_id: int) -> None:
+    """Stop a job; a run saves a checkpoint first."""
+    job = open_workspace().store.request_job(job_id, "cancel", by="owner")
+    print(f"Job {job.id} is {job.state}.")
+
+
+@jobs.command("pause")
+@click.argument("job_id", type=int)
+@click.pass_obj
+def jobs_pause(open_workspace: _Open, job_id: int) -> None:
+    """Stop a run at its next step; it can be resumed."""
+    job = open_workspace().store.request_job(job_id, "pause", by="owner")
+    print(f"Job {job.id} is {job.state}.")
+
+
+@jobs.command("resume")
+@click.argument("job_id", type=int)
+@click.option("--detach", is_flag=True, help="Leave the run to the studio that is running.")
+@_AS_JSON
+@click.pass_obj
+def jobs_resume(open_workspace: _Open, job_id: int, detach: bool, as_json: bool) -> None:
+    """Go on from the last checkpoint."""
+    workspace = open_workspace()
+    job = resume(workspace.store, workspace.path, job_id, by="owner")
+    if not detach:
+        job = run_here(workspace.store, workspace.path, workspace.settings, job.id, tell=Progress(workspace, tell))
+    _report(workspace, job, as_json)
+
+
+@ladder.command("example")
+@click.pass_obj
+def example_command(open_workspace: _Open) -> None:
+    """Load the example project into an empty workspace."""
+    workspace = open_workspace()
+    done = load_example(workspace.store, workspace.path)
+    print(f"Example {'loaded into' if done else 'left out: there is data already in'} {workspace.path}.")
+
+
+# -- output -------------------------------------------------------------------------------------------------------
+
+
+def _plain(row: Any) -> dict[str, Any]:
+    found = asdict(row) if is_dataclass(row) and not isinstance(row, type) else dict(row)
+    return {k: v.model_dump(mode="json") if isinstance(v, BaseModel) else v for k, v in found.items()}
+
+
+def _show(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(rows))
+        return
+    if not rows:
+        print("Nothing yet.")
+        return
+    names = list(rows[0])
+    lines = [names, *([str(row[n]) for n in names] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(names))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -1,0 +1,173 @@
+"""What the engine does with a loaded model: answers, probabilities and vectors. Runs in the work thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from studio.errors import InputError, ModelError
+from studio.specs import Sampling
+from studio.training.conversation import stop_ids
+from studio.training.decode import AnswerText, Generated, generate, row_seed
+
+__all__ = ["ROWS", "Speaker", "chunks"]
+
+ROWS = 32
+# Rows times their longest possible length: keeps keys and values of one batch near 1.5 GB for a model of this class.
+_TOKENS = 64 * 1024
+_TEXTS = 32
+
+Emit = Callable[[dict[str, Any]], None]
+
+
+def chunks(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+    """Places of prompts to answer together: longest first, so that little is padded and memory is known at once."""
+    order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
+    found: list[list[int]] = []
+    while order:
+        rows = max(1, min(ROWS, _TOKENS // (lengths[order[0]] + max_tokens)))
+        found.append(order[:rows])
+        order = order[rows:]
+    return found
+
+
+@dataclass
+class Speaker:
+    """One loaded model with its tokenizer; `hear` counts each token, `cancelled` is asked after each."""
+
+    model: Any
+    tokenizer: PreTrainedTokenizerBase
+    window: int
+    hear: Callable[[], None]
+    cancelled: Callable[[], bool]
+
+    def stream(self, prompt: list[int], sampling: Sampling, emit: Emit) -> None:
+        """Emit the answer in pieces; the last line carries the reason it ended and the counts."""
+        text = AnswerText(self.tokenizer, sampling.stop)
+        stops = stop_ids(self.tokenizer)
+
+        def on_token(_: int, token: int) -> bool:
+            self.hear()
+            piece = "" if token in stops else text.push(token)
+            if piece:
+                emit({"text": piece})
+            return text.stopped or self.cancelled()
+
+        [answer] = generate(
+            self.model,
+            [prompt],
+            sampling,
+            stops,
+            on_token=on_token,
+            window=self.window,
+            seeds=[row_seed(sampling.seed, 0)],
+        )
+        rest = text.finish()
+        finish = self._finish(answer, text)
+        counts = {"prompt_tokens": len(prompt), "output_tokens": len(answer.ids)}
+        emit({"text": rest, "finish": finish, **counts, "last": True})
+
+    def complete(self, prompts: Sequence[list[int]], rows: Sequence[int], sampling: Sampling) -> list[dict[str, Any]]:
+        """Whole answers to one chunk; `rows` are the prompts' places in the whole batch and choose their seeds."""
+        started = time.perf_counter()
+        stops = stop_ids(self.tokenizer)
+        texts = [AnswerText(self.tokenizer, sampling.stop) for _ in prompts]
+        said = [""] * len(prompts)
+        seconds = [0.0] * len(prompts)
+
+        def on_token(row: int, token: int) -> bool:
+            self.hear()
+            if token not in stops:
+                said[row] += texts[row].push(token)
+            seconds[row] = time.perf_counter() - started
+            return texts[row].stopped or self.cancelled()
+
+        seeds = [row_seed(sampling.seed, row) for row in rows]
+        answers = generate(
+            self.model, prompts, sampling, stops, on_token=on_token, window=self.window, seeds=seeds
+        )
+        return [
+            {
+                "text": said[row] + texts[row].finish(),
+                "finish": self._finish(answer, texts[row]),
+                "prompt_tokens": len(prompts[row]),
+                "output_tokens": len(answer.ids),
+                "seconds": seconds[row],
+            }
+            for row, answer in enumerate(answers)
+        ]
+
+    @torch.inference_mode()
+    def logprobs(self, prompt: list[int], continuation: str, top: int) -> list[dict[str, Any]]:
+        """The log-probability of every token of an answer."""
+        answer = list(self.tokenizer(continuation, add_special_tokens=False)["input_ids"])
+        if not answer:
+            raise InputError("The answer is empty, so there is nothing to tell the probability of.")
+        if len(prompt) + len(answer) > self.window:
+            raise ModelError(
+                f"Prompt and answer have {len(prompt) + len(answer)} tokens; this model reads {self.window}. "
+                "Shorten one of them."
+            )
+        ids = torch.tensor([prompt + answer], device=self.model.device)
+        logits = self.model(input_ids=ids, use_cache=False, logits_to_keep=len(answer) + 1).logits
+        table = logits[0, :-1].float().log_softmax(-1)  # [answer tokens, vocabulary]
+        return [self._token(row, token, top) for row, token in zip(table, answer, strict=True)]
+
+    @torch.inference_mode()
+    def next_tokens(self, prompt: list[int], k: int) -> list[dict[str, Any]]:
+        """The likeliest first tokens of the answer."""
+        ids = torch.tensor([prompt], device=self.model.device)
+        row = self.model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[0, -1].float().log_softmax(-1)
+        best = row.topk(min(k, len(row)))
+        return [
+            {"token": self._spell(token), "logprob": value}
+            for token, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        ]
+
+    @torch.inference_mode()
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """The mean of the last layer's states over each text, scaled to length 1."""
+        ids = [self._readable(text) for text in texts]
+        vectors: list[list[float]] = [[] for _ in texts]
+        order = sorted(range(len(texts)), key=lambda place: len(ids[place]))
+        for start in range(0, len(order), _TEXTS):
+            places = order[start : start + _TEXTS]
+            width = max(len(ids[place]) for place in places)
+            table = torch.tensor([ids[place] + [0] * (width - len(ids[place])) for place in places])
+            mask = torch.tensor([[True] * len(ids[p]) + [False] * (width - len(ids[p])) for p in places])
+            for place, vector in zip(places, self._mean_states(table, mask).tolist(), strict=True):
+                vectors[place] = vector
+        return vectors
+
+    def _mean_states(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        ids, mask = ids.to(self.model.device), mask.to(self.model.device)
+        base = getattr(self.model, "get_base_model", lambda: self.model)()
+        states = base.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state.float()
+        sums = states.masked_fill(~mask.unsqueeze(-1), 0.0).sum(1)  # [texts, hidden size]
+        return torch.nn.functional.normalize(sums, dim=-1)
+
+    def _readable(self, text: str) -> list[int]:
+        ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])[: self.window]
+        return ids or [next(iter(stop_ids(self.tokenizer)))]  # an empty text still gets a vector
+
+    def _token(self, row: torch.Tensor, token: int, top: int) -> dict[str, Any]:
+        best = row.topk(top)
+        alternatives = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        return {
+            "token": self._spell(token),
+            "logprob": float(row[token]),
+            "alternatives": [(self._spell(other), value) for other, value in alternatives],
+        }
+
+    def _spell(self, token: int) -> str:
+        return str(self.tokenizer.decode([token], clean_up_tokenization_spaces=False))
+
+    def _finish(self, answer: Generated, text: AnswerText) -> str:
+        if answer.ended or text.stopped:
+            return "stop"
+        return "cancelled" if self.cancelled() else "length"

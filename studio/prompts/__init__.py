@@ -1,0 +1,22 @@
+"""L1: templates, example selection, and measuring what a prompt is worth."""
+
+from studio.prompts.compare import AnswerPair, Compare, Comparison, RungRow, best_evaluation, comparison, examples_of
+from studio.prompts.examples import choose_examples
+from studio.prompts.templates import Extraction, Template, extract, render, template, templates
+
+__all__ = [
+    "AnswerPair",
+    "Compare",
+    "Comparison",
+    "Extraction",
+    "RungRow",
+    "Template",
+    "best_evaluation",
+    "choose_examples",
+    "comparison",
+    "examples_of",
+    "extract",
+    "render",
+    "template",
+    "templates",
+]

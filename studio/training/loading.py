@@ -1,0 +1,51 @@
+"""Weights into memory: safetensors only, no remote code, in the fastest precision the hardware has."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+from studio.errors import ModelError
+from studio.models import Weights
+
+__all__ = ["best_device", "best_dtype", "load_base", "load_tokenizer"]
+
+
+@cache
+def best_dtype() -> torch.dtype:
+    """bfloat16 where the hardware multiplies it (four times faster than float32 on such CPUs), else float32."""
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    flags = Path("/proc/cpuinfo")
+    known = flags.read_text(encoding="utf-8", errors="replace") if flags.exists() else ""
+    return torch.bfloat16 if "avx512_bf16" in known or "amx_bf16" in known else torch.float32
+
+
+def best_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_tokenizer(weights: Weights) -> PreTrainedTokenizerBase:
+    """The base's tokenizer with its chat template."""
+    return AutoTokenizer.from_pretrained(str(weights.base), local_files_only=True, trust_remote_code=False)
+
+
+def load_base(weights: Weights, dtype: torch.dtype | None = None) -> Any:
+    """The base's weights in evaluation mode, without any adapter. Raises ModelError when they cannot be read."""
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            str(weights.base),
+            dtype=dtype or best_dtype(),
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"The weights of {weights.ref} in {weights.base} cannot be loaded ({error}). Put the folder back as it was."
+        ) from error
+    return model.to(best_device()).eval()
