@@ -44,7 +44,7 @@ class Form(Generic[M]):
 
     def read(self, values: Sequence[Any], **fixed: Any) -> M:
         """The object people described, `fixed` fields added; raises InputError with a sentence per bad field."""
-        return fill_in(self.model, {**self._named(values), **fixed})
+        return fill_in(self.model, {**self.named(values), **fixed})
 
     def show(self, values: BaseModel | Mapping[str, Any]) -> list[Any]:
         """Values for the widgets, to return from a handler whose outputs are `inputs`."""
@@ -59,13 +59,13 @@ class Form(Generic[M]):
         """
 
         def check(*values: Any) -> list[dict[str, Any]]:
-            wrong = self._complaints({**self._named(values), **fixed})
+            wrong = self._complaints({**self.named(values), **fixed})
             verdicts = [gr.validate(name not in wrong, wrong.get(name, "")) for name in self.widgets]
             return verdicts + [gr.validate(True, "")] * (len(values) - len(verdicts))
 
         return check
 
-    def _named(self, values: Sequence[Any]) -> dict[str, Any]:
+    def named(self, values: Sequence[Any]) -> dict[str, Any]:
         return dict(zip(self.widgets, values, strict=False))
 
     def _complaints(self, values: Mapping[str, Any]) -> dict[str, str]:

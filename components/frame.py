@@ -36,6 +36,7 @@ __all__ = [
     "Pulse",
     "Refresh",
     "TabWidgets",
+    "actions",
     "card",
     "chip",
     "duration",
@@ -44,6 +45,7 @@ __all__ = [
     "first_beat",
     "handler",
     "header",
+    "markup",
     "notice",
     "page_header",
     "progress",
@@ -152,18 +154,27 @@ def _with_request_first(wrapper: Callable[..., Any], fn: Callable[..., Any], nam
 def page_header(tab: str, sentence: str, title: str | None = None) -> gr.Row:
     """The first line of a page: name, purpose, and "?" for its help; the primary action goes inside the `with`."""
     with gr.Row(elem_classes=["page-header"], equal_height=False) as row:
-        gr.HTML(
-            f'<h1>{html.escape(title or tab.capitalize())}</h1><p>{html.escape(sentence)}</p>{_help(tab)}',
-            elem_classes=["page-title"],
-            js_on_load=None,
+        markup(
+            f'<div class="page-title"><h1>{html.escape(title or tab.capitalize())}</h1>'
+            f"<p>{html.escape(sentence)}</p>{_help(tab)}</div>",
         )
     return row
+
+
+def markup(value: str = "", **options: Any) -> gr.HTML:
+    """Our own HTML, without Gradio's styles for prose and without a script. Escape what people wrote."""
+    return gr.HTML(value, apply_default_css=False, js_on_load=None, **options)
+
+
+def actions() -> gr.Row:
+    """Buttons side by side, as wide as their words: `with actions(): gr.Button("Keep", size="sm")`."""
+    return gr.Row(elem_classes=["actions"])
 
 
 def section(title: str, note: str = "") -> gr.HTML:
     """A heading inside a page, with an optional remark beside it."""
     beside = f" <small>{html.escape(note)}</small>" if note else ""
-    return gr.HTML(f"<h2>{html.escape(title)}{beside}</h2>", elem_classes=["section-title"], js_on_load=None)
+    return markup(f'<h2 class="section-title">{html.escape(title)}{beside}</h2>')
 
 
 def card(title: str = "", **layout: Any) -> gr.Column:
@@ -188,8 +199,8 @@ class EmptyState:
 def empty_state(sentence: str, action: str, example: str = "", *, visible: bool = True) -> EmptyState:
     """One sentence, one button, and maybe "Try it with the example"."""
     with gr.Column(elem_classes=["empty-state"], visible=visible) as box:
-        gr.HTML(f"<p>{html.escape(sentence)}</p>", js_on_load=None)
-        with gr.Row(elem_classes=["empty-actions"]):
+        markup(f"<p>{html.escape(sentence)}</p>")
+        with actions():
             button = gr.Button(action, variant="primary", min_width=0, scale=0)
             other = gr.Button(example, min_width=0, scale=0) if example else None
     return EmptyState(box, button, other)
@@ -328,9 +339,9 @@ class Pulse:
 def header(workspace: Workspace, tabs: Sequence[str]) -> Pulse:
     """The bar on top: mark and workspace | running job | engine | theme and user; and the timer behind it."""
     with gr.Row(elem_id="frame", equal_height=True):
-        gr.HTML(_brand(workspace), elem_id="brand", js_on_load=None)
-        status = gr.HTML(_status(None, "off"), elem_id="status", js_on_load=None)
-        gr.HTML(_TOOLS, elem_id="tools", js_on_load=None)
+        markup(_brand(workspace))
+        status = markup(_status(None, "off"), elem_id="status")
+        markup(_TOOLS)
     with gr.Row(elem_classes=["off-screen"]):
         seen = gr.Textbox("", label="Last change seen", visible="hidden")
         open_tab = gr.Textbox(tabs[0], label="Open tab", visible="hidden")
@@ -379,7 +390,7 @@ def running_job(workspace: Workspace) -> Job | None:
 
 def _brand(workspace: Workspace) -> str:
     mark = (ASSETS / "logo.svg").read_text(encoding="utf-8")
-    return f'{mark}<strong>Ladder Studio</strong><span class="name">{html.escape(workspace.name)}</span>'
+    return f'<div class="brand">{mark}<strong>Ladder Studio</strong><span>{html.escape(workspace.name)}</span></div>'
 
 
 def _status(job: Job | None, engine: str) -> str:
@@ -434,8 +445,8 @@ def _time_left(job: Job) -> str:
 
 
 _TOOLS = (
-    '<button type="button" class="round" data-toggle-theme aria-label="Switch between light and dark">'
+    '<div class="tools"><button type="button" class="round" data-toggle-theme aria-label="Switch between light and dark">'
     '<svg viewBox="0 0 16 16" width="16" height="16" aria-hidden="true"><circle cx="8" cy="8" r="6.25" fill="none" '
     'stroke="currentColor" stroke-width="1.5"/><path d="M8 1.75a6.25 6.25 0 0 1 0 12.5z" fill="currentColor"/></svg>'
-    '</button><span class="who" title="Single-user mode: whoever opens the page is the owner">owner</span>'
+    '</button><span class="who" title="Single-user mode: whoever opens the page is the owner">owner</span></div>'
 )

@@ -175,6 +175,8 @@ def _option(field: Field) -> click.Option:
         [field.flag, field.name],
         required=field.is_required,
         multiple=field.kind == "list",
+        type=click.Choice([value for _, value in field.choices]) if field.kind == "choice" else str,
+        metavar={"int": "N", "float": "X", "text": "TEXT", "list": "TEXT"}.get(field.kind),
         help=f"{field.hint}{f'  [default: {field.default}]' if field.default not in (None, '', ()) else ''}",
     )
 
@@ -183,7 +185,7 @@ def _command(task: type[Task]) -> click.Command:
     """One command made from a task's fields."""
 
     @click.pass_obj
-    def start(open_workspace: _Open, detach: bool, as_json: bool, **flags: Any) -> None:
+    def start(open_workspace: _Open, /, detach: bool, as_json: bool, **flags: Any) -> None:
         given = {k: v for k, v in flags.items() if v not in (None, ())}
         made = fill_in(task, given)
         workspace = open_workspace()
@@ -272,7 +274,7 @@ def jobs_show(open_workspace: _Open, job_id: int, as_json: bool) -> None:
     """One job, its result and its latest figures."""
     store = open_workspace().store
     job = store.job(job_id)
-    figures: dict[str, float] = {}
+    figures: dict[str, float | None] = {}
     for metric in store.metrics(job_id):
         figures |= metric.values
     if as_json:
@@ -298,7 +300,10 @@ def jobs_log(open_workspace: _Open, job_id: int) -> None:
 @click.pass_obj
 def jobs_cancel(open_workspace: _Open, job_id: int) -> None:
     """Stop a job; a run saves a checkpoint first."""
-    job = open_workspace().store.request_job(job_id, "cancel", by="owner")
+    workspace = open_workspace()
+    job = workspace.store.request_job(job_id, "cancel", by="owner")
+    if app_holder(workspace.path) is None:  # nobody else would enforce the deadlines
+        job = run_here(workspace.store, workspace.path, workspace.settings, job.id)
     print(f"Job {job.id} is {job.state}.")
 
 
@@ -307,7 +312,10 @@ def jobs_cancel(open_workspace: _Open, job_id: int) -> None:
 @click.pass_obj
 def jobs_pause(open_workspace: _Open, job_id: int) -> None:
     """Stop a run at its next step; it can be resumed."""
-    job = open_workspace().store.request_job(job_id, "pause", by="owner")
+    workspace = open_workspace()
+    job = workspace.store.request_job(job_id, "pause", by="owner")
+    if app_holder(workspace.path) is None:  # nobody else would enforce the deadlines
+        job = run_here(workspace.store, workspace.path, workspace.settings, job.id)
     print(f"Job {job.id} is {job.state}.")
 
 

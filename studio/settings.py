@@ -24,18 +24,18 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="LADDER_", extra="ignore", frozen=True)
 
-    workspace: Path = Field(Path("workspace"), description="Folder that holds everything you make.")
-    database_url: str | None = Field(None, description="PostgreSQL URL; empty means SQLite in the workspace.")
+    workspace: Path = Field(default=Path("workspace"), description="Folder that holds everything you make.")
+    database_url: str | None = Field(default=None, description="PostgreSQL URL; empty means SQLite in the workspace.")
     cache: Path = Field(
         default_factory=lambda: Path(platformdirs.user_cache_dir("ladder-studio")),
         description="Per-user folder for converted weights, shared by all workspaces.",
     )
     runtime: Path = Field(default_factory=_runtime_root, description="Private folder for sockets and locks.")
-    host: str = Field("127.0.0.1", description="Address the studio listens on.")
-    port: int = Field(7860, ge=0, le=65535, description="Port the studio listens on.")
-    hosts: tuple[str, ...] = Field((), description="Further host names the studio answers to.")
-    max_upload: str = Field("4gb", description="Largest upload the pages take.")
-    offline: bool = Field(True, description="Any outbound call is an error.")
+    host: str = Field(default="127.0.0.1", description="Address the studio listens on.")
+    port: int = Field(default=7860, ge=0, le=65535, description="Port the studio listens on.")
+    hosts: tuple[str, ...] = Field(default=(), description="Further host names the studio answers to.")
+    max_upload: str = Field(default="4gb", description="Largest upload the pages take.")
+    offline: bool = Field(default=True, description="Any outbound call is an error.")
     engine_idle_minutes: float = Field(
         15.0, gt=0, description="The engine frees its memory after this long unused."
     )

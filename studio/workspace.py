@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,13 +11,26 @@ from studio.backends import Backend, open_backend
 from studio.engine.client import EngineClient
 from studio.errors import NotFound, StorageError
 from studio.jobs import queue
-from studio.models import Weights, resolve
+from studio.models import Weights, catalogue, resolve
 from studio.settings import Settings
 from studio.specs import ModelRef
 from studio.store import Job, Store, read_rows
 from studio.tasks import Task
 
-__all__ = ["Workspace"]
+__all__ = ["Offer", "Workspace"]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A model to choose from, with the licence its answers come under ('' when nobody said)."""
+
+    ref: ModelRef
+    title: str
+    licence: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.ref} · {self.title}" if self.ref.kind == "run" else self.title
 
 
 class Workspace:
@@ -52,15 +66,27 @@ class Workspace:
     def name(self) -> str:
         return self.path.name
 
-    def weights(self, ref: ModelRef) -> Weights:
-        """Where a model's files lie; raises NotFound with the cure."""
-        return resolve(ref, settings=self.settings, store=self.store, workspace=self.path)
+    def weights(self, ref: ModelRef, wait: bool = True) -> Weights:
+        """Where a model's files lie; raises NotFound with the cure. Without `wait` a model that is still being
+        prepared is a sentence saying how far it is."""
+        return resolve(ref, settings=self.settings, store=self.store, workspace=self.path, wait=wait)
 
     def backend(self, ref: ModelRef) -> Backend:
         """Where answers of that model come from."""
         return open_backend(
             ref, settings=self.settings, store=self.store, workspace=self.path, engine=self.engine
         )
+
+    def offers(self) -> list[Offer]:
+        """Models that answer here: those in the catalogue, those in the models folder, and finished runs, newest first."""
+        found = [Offer(e.ref, e.title, e.licence) for e in catalogue()]
+        found += [
+            Offer(ModelRef(f"dir:{p.name}"), p.name, "")
+            for p in sorted((self.path / "models").iterdir())
+            if (p / "config.json").is_file()
+        ]
+        found += [Offer(m.ref, m.title, m.licence) for m in self.store.models(answers=True)]
+        return found
 
     def snapshot(self, ref: str) -> list[dict[str, Any]]:
         """The rows of a frozen dataset, checked against its digest."""

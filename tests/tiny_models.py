@@ -4,8 +4,12 @@ answer by itself. Nothing is fetched. Imports torch, so fixtures import it only 
 
 from __future__ import annotations
 
+import json
+import warnings
 from pathlib import Path
 
+import gguf
+import numpy as np
 import torch
 from peft import IA3Config, LoraConfig, PeftConfig, get_peft_model
 from tokenizers import Tokenizer
@@ -72,7 +76,10 @@ def tiny_llama(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> LlamaForCau
 
 def save_adapter(base: Path, folder: Path, config: PeftConfig, seed: int = 1) -> Path:
     torch.manual_seed(seed)
-    get_peft_model(LlamaForCausalLM.from_pretrained(base), config).save_pretrained(folder)
+    with warnings.catch_warnings():
+        # PEFT 0.21.2 asks transformers 5.23 by an old name.
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        get_peft_model(LlamaForCausalLM.from_pretrained(base), config).save_pretrained(folder)
     return folder
 
 
@@ -84,7 +91,55 @@ def save_lora(base: Path, folder: Path, seed: int = 1) -> Path:
 
 def save_ia3(base: Path, folder: Path) -> Path:
     """An adapter that is not LoRA."""
-    config = IA3Config(
-        target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"], task_type="CAUSAL_LM"
-    )
+    config = IA3Config(target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"], task_type="CAUSAL_LM")
     return save_adapter(base, folder, config)
+
+
+def write_gguf(path: Path) -> Path:
+    """A GGUF file with random weights, laid out like the embedded model's."""
+    tokenizer = tiny_tokenizer()
+    core = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    tokens = sorted(core["vocab"], key=core["vocab"].get)
+    size, wide, layers, keys = 32, 64, 2, 16
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_name("Tiny")
+    writer.add_vocab_size(len(tokens))
+    writer.add_context_length(512)
+    writer.add_embedding_length(size)
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(wide)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(tokens)
+    writer.add_token_merges([" ".join(merge) if isinstance(merge, list) else merge for merge in core["merges"]])
+    writer.add_bos_token_id(tokenizer.bos_token_id)
+    writer.add_eos_token_id(tokenizer.eos_token_id)
+    writer.add_pad_token_id(tokenizer.pad_token_id)
+    writer.add_unk_token_id(tokenizer.unk_token_id)
+    writer.add_chat_template(CHATML)
+    random = np.random.default_rng(0)
+
+    def add(name: str, *shape: int) -> None:
+        writer.add_tensor(f"{name}.weight", random.normal(size=shape).astype(np.float32))
+
+    add("token_embd", len(tokens), size)
+    add("output_norm", size)
+    for layer in range(layers):
+        block = f"blk.{layer}"
+        add(f"{block}.attn_norm", size)
+        add(f"{block}.ffn_norm", size)
+        add(f"{block}.attn_q", size, size)
+        add(f"{block}.attn_k", keys, size)
+        add(f"{block}.attn_v", keys, size)
+        add(f"{block}.attn_output", size, size)
+        add(f"{block}.ffn_gate", wide, size)
+        add(f"{block}.ffn_up", wide, size)
+        add(f"{block}.ffn_down", size, wide)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from studio.backends.base import Backend, Conversation
 from studio.backends.echo import EchoBackend
 from studio.backends.local import LocalBackend
+from studio.backends.streams import Partial, side_by_side
 from studio.engine.client import EngineClient
 from studio.errors import Unsupported
 from studio.models import resolve
@@ -17,7 +18,7 @@ from studio.specs import ModelRef
 if TYPE_CHECKING:
     from studio.store import Store
 
-__all__ = ["Backend", "Conversation", "EchoBackend", "LocalBackend", "open_backend"]
+__all__ = ["Backend", "Conversation", "EchoBackend", "LocalBackend", "Partial", "open_backend", "side_by_side"]
 
 
 def open_backend(

@@ -5,7 +5,6 @@ A backend holds no weights: it talks to our engine process, to a server, or make
 
 from __future__ import annotations
 
-from abc import ABC
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from studio.errors import Unsupported
@@ -16,7 +15,7 @@ __all__ = ["Backend", "Conversation"]
 Conversation = Sequence[Message]
 
 
-class Backend(ABC):
+class Backend:
     """One model, asked. What a subclass leaves out is refused by name."""
 
     def __init__(self, ref: ModelRef) -> None:

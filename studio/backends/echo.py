@@ -51,9 +51,7 @@ class EchoBackend(Backend):
 
     async def marks(self, messages: Conversation) -> list[tuple[str, bool]]:
         return [
-            (word, turn.role == "assistant")
-            for turn in messages
-            for word in _words(f"{turn.role}: {turn.content}\n")
+            (word, turn.role == "assistant") for turn in messages for word in _words(f"{turn.role}: {turn.content}\n")
         ]
 
     async def count_tokens(self, parts: Sequence[str]) -> list[int]:

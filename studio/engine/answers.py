@@ -88,9 +88,7 @@ class Speaker:
             return texts[row].stopped or self.cancelled()
 
         seeds = [row_seed(sampling.seed, row) for row in rows]
-        answers = generate(
-            self.model, prompts, sampling, stops, on_token=on_token, window=self.window, seeds=seeds
-        )
+        answers = generate(self.model, prompts, sampling, stops, on_token=on_token, window=self.window, seeds=seeds)
         return [
             {
                 "text": said[row] + texts[row].finish(),

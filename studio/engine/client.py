@@ -170,7 +170,9 @@ class EngineClient:
             return
         if code != 0 and self._child is not None:
             self._child = None
-            raise EngineLost(f"The engine did not start ({_ending(code)}). {self._last_words()} Its log is {self._log}.")
+            raise EngineLost(
+                f"The engine did not start ({_ending(code)}). {self._last_words()} Its log is {self._log}."
+            )
         argv = [sys.executable, "-m", "studio.engine", "--folder", str(self.folder)]
         argv += ["--idle-minutes", str(self._settings.engine_idle_minutes)]
         if self._settings.threads is not None:
@@ -222,7 +224,9 @@ def _private_folder(folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         facts = folder.lstat()
     except OSError as error:
-        raise StorageError(f"{folder} cannot be made ({error.strerror}). Set LADDER_RUNTIME to a private folder.") from error
+        raise StorageError(
+            f"{folder} cannot be made ({error.strerror}). Set LADDER_RUNTIME to a private folder."
+        ) from error
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o077:
         raise StorageError(
             f"{folder} is not private to this user, so a stranger could listen in. "

@@ -27,12 +27,13 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from studio.engine.answers import Emit, Speaker, chunks
-from studio.engine.shelf import Shelf, Tokenizers, best_device, best_dtype
+from studio.engine.shelf import Shelf, Tokenizers
 from studio.errors import ModelError, StudioError
 from studio.models import Weights
 from studio.processes import Lock
 from studio.specs import Message, ModelRef, Sampling
 from studio.training.conversation import MASKED, encode_example, encode_prompt, render
+from studio.training.loading import best_device, best_dtype
 
 __all__ = ["Engine"]
 
@@ -48,8 +49,7 @@ class Engine:
     def __init__(self, folder: Path, idle_seconds: float, threads: int | None, leave: Callable[[], None]) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
-        device = best_device()
-        self._shelf = Shelf(device, best_dtype(device))
+        self._shelf = Shelf(best_device(), best_dtype())
         self._tokenizers = Tokenizers()
         self._folder = folder
         self._idle_seconds = idle_seconds
@@ -160,9 +160,7 @@ class Engine:
 
     async def _asked(self, weights: Weights, work: Callable[[Speaker], T]) -> T:
         found: list[T] = []
-        async with self._turn, aclosing(
-            self._spoken(weights, lambda speaker, _: found.append(work(speaker)))
-        ) as lines:
+        async with self._turn, aclosing(self._spoken(weights, lambda speaker, _: found.append(work(speaker)))) as lines:
             async for _ in lines:
                 pass
         return found[0]
@@ -321,7 +319,9 @@ class Engine:
         reason = (str(error).strip().splitlines() or [""])[0]
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in reason:
             self._shelf.clear()
-            message = "The engine ran out of memory. Cancel a running job, shorten the prompt or choose a smaller model."
+            message = (
+                "The engine ran out of memory. Cancel a running job, shorten the prompt or choose a smaller model."
+            )
         else:
             message = f"The engine failed ({type(error).__name__}: {reason}). Its log is {self._folder / 'engine.log'}."
         return {"kind": "ModelError", "message": message}

@@ -14,31 +14,20 @@ from typing import Any
 import psutil
 import torch
 from peft import PeftConfig, PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from safetensors import SafetensorError
+from transformers import PreTrainedTokenizerBase
 
 from studio.errors import ModelError, Unsupported
 from studio.models import Weights
 from studio.models.files import weight_files
+from studio.training.loading import load_base, load_tokenizer
 
-__all__ = ["Shelf", "Tokenizers", "best_device", "best_dtype"]
+__all__ = ["Shelf", "Tokenizers"]
 
 _ADAPTERS = 8
 _TOKENIZERS = 4
-
-
-def best_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def best_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the hardware multiplies it (four times faster than float32 here), else float32."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return torch.float32
-    return torch.bfloat16 if "avx512_bf16" in flags or "amx_bf16" in flags else torch.float32
+# What transformers, peft and safetensors raise for files that are missing, torn or of another shape.
+_UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, SafetensorError)
 
 
 class Tokenizers:
@@ -119,20 +108,14 @@ class Shelf:
 
     def _read_base(self, weights: Weights) -> Any:
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                weights.base,
-                dtype=self.dtype,
-                local_files_only=True,
-                use_safetensors=True,
-                trust_remote_code=False,
-            )
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            model = load_base(weights, self.dtype)
+        except _UNREADABLE as error:
             raise ModelError(
-                f"{weights.ref} cannot be loaded from {weights.base} ({_first_line(error)}). "
+                f"The weights of {weights.ref} in {weights.base} cannot be loaded ({_first_line(error)}). "
                 "Check that its files are complete, or choose another model."
             ) from error
         model.requires_grad_(False)
-        return model.to(self.device).eval()
+        return model
 
     def _put_on(self, base: _Base, weights: Weights, adapter: Path) -> None:
         if weights.key in base.adapters:
@@ -146,7 +129,7 @@ class Shelf:
                 base.model.load_adapter(str(adapter), **settings)
             else:
                 base.model = PeftModel.from_pretrained(base.model, str(adapter), **settings)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+        except _UNREADABLE as error:
             self.clear()  # a half-loaded adapter would leave traces in the base
             raise ModelError(
                 f"The adapter of {weights.ref} does not fit {weights.base.name} ({_first_line(error)}). "
@@ -162,13 +145,12 @@ class Shelf:
 
 def _read_tokenizer(weights: Weights) -> PreTrainedTokenizerBase:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(weights.base, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+        return load_tokenizer(weights)
+    except _UNREADABLE as error:
         raise ModelError(
             f"The tokenizer of {weights.ref} cannot be loaded from {weights.base} ({_first_line(error)}). "
             "Copy the whole model folder again."
         ) from error
-    return tokenizer
 
 
 def _refuse_if_not_lora(weights: Weights, adapter: Path) -> None:

@@ -27,6 +27,10 @@ class _Rule(BaseModel):
         raise NotImplementedError
 
 
+# An empty value would be in every answer.
+_Values = Annotated[tuple[Annotated[str, Field(pattern=r"\S")], ...], Field(min_length=1)]
+
+
 def _flat(text: str) -> str:
     return re.sub(r"\s+", " ", text).casefold().strip()
 
@@ -89,7 +93,7 @@ class EndsWithNextStep(_Rule):
 
 class ContainsAll(_Rule):
     rule: Literal["contains_all"]
-    values: tuple[str, ...] = Field(min_length=1)
+    values: _Values
 
     def keeps(self, answer: str) -> bool:
         return all(_flat(v) in _flat(answer) for v in self.values)
@@ -101,7 +105,7 @@ class ContainsAll(_Rule):
 
 class ContainsAny(_Rule):
     rule: Literal["contains_any"]
-    values: tuple[str, ...] = Field(min_length=1)
+    values: _Values
 
     def keeps(self, answer: str) -> bool:
         return any(_flat(v) in _flat(answer) for v in self.values)
@@ -113,7 +117,7 @@ class ContainsAny(_Rule):
 
 class Excludes(_Rule):
     rule: Literal["excludes"]
-    values: tuple[str, ...] = Field(min_length=1)
+    values: _Values
 
     def keeps(self, answer: str) -> bool:
         # An empty answer excludes everything; it must not score for that.
@@ -126,7 +130,7 @@ class Excludes(_Rule):
 
 class OpensWith(_Rule):
     rule: Literal["opens_with"]
-    values: tuple[str, ...] = Field(min_length=1)
+    values: _Values
 
     def keeps(self, answer: str) -> bool:
         return any(_flat(answer).startswith(_flat(v)) for v in self.values)
@@ -141,7 +145,7 @@ class ListItems(_Rule):
     min: int = Field(gt=0)
 
     def keeps(self, answer: str) -> bool:
-        return len(re.findall(r"^\s*-\s+\S", answer, re.MULTILINE)) >= self.min
+        return len(re.findall(r"^[^\S\n]*-[^\S\n]+\S", answer, re.MULTILINE)) >= self.min
 
     @property
     def words(self) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
-from scipy import stats
 
 from studio.errors import InputError
 
@@ -43,7 +43,7 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
     """Wilson's score interval of a share (Wilson 1927)."""
     if not 0 <= successes <= n or n == 0:
         raise InputError(f"A share of {successes} in {n} has no interval. It needs at least one item.")
-    z = float(stats.norm.ppf(0.5 + level / 2))
+    z = NormalDist().inv_cdf(0.5 + level / 2)
     share = successes / n
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
@@ -74,9 +74,7 @@ def paired_difference(before: Sequence[float], after: Sequence[float]) -> Interv
         )
     difference = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
     if len(difference) < 2:
-        raise InputError(
-            f"A difference over {len(difference)} items has no interval. Measure at least 2 items."
-        )
+        raise InputError(f"A difference over {len(difference)} items has no interval. Measure at least 2 items.")
     if np.ptp(difference) < _EQUAL:
         # All pairs differ alike: no spread to resample. The rule of three bounds what one unseen item could do.
         slack = 3 / len(difference)
@@ -87,6 +85,9 @@ def paired_difference(before: Sequence[float], after: Sequence[float]) -> Interv
 
 
 def _bootstrap(values: np.ndarray) -> tuple[float, float]:
+    # Half a second of import that pages and workers spare unless somebody measures.
+    from scipy import stats
+
     found = stats.bootstrap(
         (values,), np.mean, n_resamples=_RESAMPLES, method="BCa", rng=np.random.default_rng(_SEED), batch=1000
     ).confidence_interval

@@ -1,6 +1,16 @@
 """L2's data: instruction records in dolly's schema, how they come in, and how they become conversations."""
 
-from studio.instructions.importing import ImportReport, Preview, Rejected, import_file, preview
+from studio.instructions.datasets import (
+    PAGE_ROWS,
+    Page,
+    Taken,
+    is_unsaved,
+    neighbour,
+    new_dataset,
+    page_of,
+    take_snapshot,
+)
+from studio.instructions.importing import ImportReport, Preview, Rejected, import_file, import_into, preview
 from studio.instructions.records import (
     CATEGORIES,
     FIELDS,
@@ -16,16 +26,25 @@ from studio.instructions.records import (
 __all__ = [
     "CATEGORIES",
     "FIELDS",
+    "PAGE_ROWS",
     "ImportReport",
+    "Page",
     "Preview",
     "Rejected",
+    "Taken",
     "add_record",
     "conversation",
     "edit_record",
     "freeze",
     "group_hash",
     "import_file",
+    "import_into",
+    "is_unsaved",
+    "neighbour",
+    "new_dataset",
+    "page_of",
     "preview",
     "question",
     "split_of",
+    "take_snapshot",
 ]

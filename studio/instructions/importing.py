@@ -13,19 +13,23 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import charset_normalizer
 
 from studio.errors import InputError
+from studio.instructions.datasets import new_dataset
 from studio.instructions.records import FIELDS, insertable
 from studio.store import Dataset, Store
 
-__all__ = ["ImportReport", "Preview", "Rejected", "import_file", "preview"]
+__all__ = ["ImportReport", "Preview", "Rejected", "import_file", "import_into", "preview"]
 
 _SAMPLE_BYTES = 1 << 18
 _LARGEST_CELL = 16 << 20
+# Half a character, from bytes in another encoding or an escape like \\ud800 in JSON. No database keeps it.
+_DAMAGED = re.compile("[\ud800-\udfff]")
 
 # Names that other tools give to dolly's four fields.
 _SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -79,22 +83,36 @@ def preview(path: Path, rows: int = 5) -> Preview:
         if kind == "jsonl" and len(found) == rows and len(columns) > 1:
             break
     if not found:
-        raise InputError(
-            f"{path.name} has no rows. Choose a CSV with a header line and rows, or a JSONL file."
-        )
+        raise InputError(f"{path.name} has no rows. Choose a CSV with a header line and rows, or a JSONL file.")
     return Preview(kind, encoding, delimiter, tuple(columns), tuple(found), _guess(tuple(columns)))
 
 
-def import_file(
-    store: Store, dataset: Dataset, path: Path, mapping: Mapping[str, str], *, author: str
-) -> ImportReport:
+def import_file(store: Store, dataset: Dataset, path: Path, mapping: Mapping[str, str], *, author: str) -> ImportReport:
     """Add a file's rows to a dataset; `mapping` is field -> column ('' leaves a field empty).
 
     Raises InputError when a mapped column is not there, two fields share a column, or no row can be used.
     """
+    rejected: list[Rejected] = []
+    rows = _usable(path, mapping, rejected)
+    added = store.add_records(dataset.id, rows, author=author, source=path.name)
+    return ImportReport(added, tuple(rejected))
+
+
+def import_into(
+    store: Store, name: str, path: Path, mapping: Mapping[str, str], *, author: str, licence: str = ""
+) -> ImportReport:
+    """Add a file's rows to the dataset of that name; one that is not there yet is made, under `licence`."""
+    known = {dataset.name: dataset for dataset in store.datasets()}
+    if name not in known:
+        _usable(path, mapping, [])  # raises for a file without a usable row, which shall leave no empty dataset behind
+        known[name] = new_dataset(store, name, author=author, licence=licence)
+    return import_file(store, known[name], path, mapping, author=author)
+
+
+def _usable(path: Path, mapping: Mapping[str, str], rejected: list[Rejected]) -> Iterator[dict[str, Any]]:
+    """The rows that can be stored, read as they are asked for; what cannot be used is added to `rejected`."""
     seen = preview(path)
     _check_mapping(path, mapping, seen.columns)
-    rejected: list[Rejected] = []
 
     def usable() -> Iterator[dict[str, Any]]:
         for number, row in _rows(path, seen.format, seen.encoding, seen.delimiter):
@@ -112,13 +130,7 @@ def import_file(
     if first is None:
         reason = f" Row {rejected[0].row}: {rejected[0].reason}" if rejected else ""
         raise InputError(f"{path.name} has no usable rows, so nothing was imported.{reason}")
-
-    def all_rows() -> Iterator[dict[str, Any]]:
-        yield first
-        yield from rows
-
-    added = store.add_records(dataset.id, all_rows(), author=author, source=path.name)
-    return ImportReport(added, tuple(rejected))
+    return chain([first], rows)
 
 
 def _check_mapping(path: Path, mapping: Mapping[str, str], columns: tuple[str, ...]) -> None:
@@ -140,9 +152,7 @@ def _check_mapping(path: Path, mapping: Mapping[str, str], columns: tuple[str, .
 
 def _guess(columns: tuple[str, ...]) -> dict[str, str]:
     by_name = {c.strip().casefold(): c for c in columns}
-    return {
-        field: next((by_name[s] for s in names if s in by_name), "") for field, names in _SYNONYMS.items()
-    }
+    return {field: next((by_name[s] for s in names if s in by_name), "") for field, names in _SYNONYMS.items()}
 
 
 def _sniff(path: Path) -> tuple[Literal["csv", "jsonl"], str, str]:
@@ -152,14 +162,14 @@ def _sniff(path: Path) -> tuple[Literal["csv", "jsonl"], str, str]:
             sample = file.read(_SAMPLE_BYTES)
     except OSError as error:
         raise InputError(f"{path.name} cannot be read ({error.strerror}). Upload it again.") from error
-    if not sample.strip():
-        raise InputError(f"{path.name} is empty. Choose a file with a header line and rows.")
     encoding = _encoding(path.name, sample)
     text = sample.decode(encoding, errors="replace").lstrip("\ufeff").lstrip()
     if text.startswith("{"):
         return "jsonl", encoding, ""
     if text.startswith("["):
         raise InputError(f"{path.name} is a JSON list. Save it as JSON Lines: one object per line.")
+    if not text:
+        raise InputError(f"{path.name} is empty. Choose a file with a header line and rows.")
     header = text.splitlines()[0]
     delimiter = max(",;\t|", key=header.count)
     if header.count(delimiter) == 0:
@@ -197,16 +207,12 @@ def _western(text: str) -> bool:
     return foreign * 5 < len(text) and not re.search(r"[^\W\d_][£¥¹³¿¼¾][^\W\d_]", text)
 
 
-def _rows(
-    path: Path, kind: str, encoding: str, delimiter: str
-) -> Iterator[tuple[int, dict[str, str] | Rejected]]:
+def _rows(path: Path, kind: str, encoding: str, delimiter: str) -> Iterator[tuple[int, dict[str, str] | Rejected]]:
     """Row number (from 1) and its cells as text, or why the row cannot be read."""
     with path.open(encoding=encoding, errors="surrogateescape", newline="") as file:
         found = _json_rows(file) if kind == "jsonl" else _csv_rows(file, path.name, delimiter)
         for number, row in found:
-            damaged = (
-                next((c for c in row if _is_damaged(c + row[c])), None) if isinstance(row, dict) else None
-            )
+            damaged = next((c for c in row if _DAMAGED.search(c + row[c])), None) if isinstance(row, dict) else None
             if damaged is None:
                 yield number, row
             else:
@@ -214,22 +220,18 @@ def _rows(
                 yield number, Rejected(number, _readable(damaged), reason)
 
 
-def _is_damaged(text: str) -> bool:
-    """Holds half a character: from bytes in another encoding, or an escape like \\ud800 in JSON. No database keeps it."""
-    return any("\ud800" <= c <= "\udfff" for c in text)
-
-
 def _readable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _csv_rows(
-    file: io.TextIOBase, name: str, delimiter: str
-) -> Iterator[tuple[int, dict[str, str] | Rejected]]:
+def _csv_rows(file: io.TextIOBase, name: str, delimiter: str) -> Iterator[tuple[int, dict[str, str] | Rejected]]:
     csv.field_size_limit(_LARGEST_CELL)
     reader = csv.reader((line.replace("\x00", "") for line in file), delimiter=delimiter, strict=True)
-    header = [c.strip() for c in next(reader, [])]
-    twice = next((c for c in header if header.count(c) > 1), None)
+    try:
+        header = [c.strip() for c in next((cells for cells in reader if any(c.strip() for c in cells)), [])]
+    except csv.Error as error:
+        raise InputError(f"The header line of {name} cannot be read ({error}). Check its quotes.") from error
+    twice = next((c for c in header if c and header.count(c) > 1), None)
     if twice is not None:
         raise InputError(f"{name} has two columns named '{twice}'. Rename one in the header line.")
     number = 0
@@ -248,7 +250,9 @@ def _csv_rows(
             reason = f"The row has {len(cells)} cells, the header {len(header)}. Put quotes around text with a '{delimiter}'."
             yield number, Rejected(number, header[-1], reason)
         else:
-            yield number, dict(zip(header, cells + [""] * (len(header) - len(cells)), strict=True))
+            padded = cells + [""] * (len(header) - len(cells))
+            # Spreadsheets write columns without a name when somebody once typed to the right of the table.
+            yield number, {column: cell for column, cell in zip(header, padded, strict=True) if column}
 
 
 def _json_rows(file: io.TextIOBase) -> Iterator[tuple[int, dict[str, str] | Rejected]]:

@@ -87,23 +87,17 @@ def insertable(fields: Mapping[str, str]) -> dict[str, str]:
     return {**clean, "group_hash": group, "split": split_of(group)}
 
 
-def add_record(
-    store: Store, dataset: Dataset, fields: Mapping[str, str], *, author: str, source: str
-) -> None:
+def add_record(store: Store, dataset: Dataset, fields: Mapping[str, str], *, author: str, source: str) -> None:
     """Append one record, for example an answer kept in the playground."""
     store.add_records(dataset.id, [insertable(fields)], author=author, source=source)
 
 
-def edit_record(
-    store: Store, record_id: int, revision: int, fields: Mapping[str, str], *, author: str
-) -> Record:
+def edit_record(store: Store, record_id: int, revision: int, fields: Mapping[str, str], *, author: str) -> Record:
     """Save an edit. The split stays where the record was born, so that nothing moves out of test by editing."""
     return store.edit_record(record_id, revision, checked_fields(fields), author=author)
 
 
-def freeze(
-    store: Store, root: Path, dataset: Dataset, *, author: str, where: RecordFilter | None = None
-) -> Snapshot:
+def freeze(store: Store, root: Path, dataset: Dataset, *, author: str, where: RecordFilter | None = None) -> Snapshot:
     """Freeze a dataset (or the part that `where` leaves) as `data:NAME@next`."""
     rows: Iterable[Record] = store.all_records(dataset.id)
     if where is not None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from studio.backends import Backend, open_backend
 from studio.engine.client import EngineClient
-from studio.errors import RunError, StorageError
+from studio.errors import RunError, StorageError, StudioError
 from studio.jobs.checkpoints import Checkpoints
 from studio.jobs.manifest import Manifest
 from studio.models import Weights, resolve
@@ -64,7 +64,7 @@ class StopWatch(threading.Thread):
                     beat_at = time.monotonic()
             except StorageError as error:
                 print(f"The heartbeat was refused: {error}", flush=True)
-            except RunError as error:
+            except StudioError as error:  # another attempt, or the supervisor, has the last word
                 print(error, flush=True)
                 self.is_stale, self.wanted = True, "cancel"
                 return

@@ -133,6 +133,8 @@ class Supervisor:
     def _start_worker(self, job: Job) -> None:
         folder = run_folder(self._workspace, job.id)
         try:
+            if job.attempt == 1:
+                _move_aside(folder)
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / "manifest.json").exists():
                 Manifest.of(job, self._store).write(folder)
@@ -322,6 +324,15 @@ def _host_of(workspace: Path) -> str:
 
 def _attempt(job: Job) -> _Attempt:
     return job.id, job.attempt
+
+
+def _move_aside(folder: Path) -> None:
+    """Keep a new run out of a folder of the same number, left by a database that is not this one."""
+    if not folder.exists():
+        return
+    if alive(folder / "lock"):
+        raise RunError(f"{folder} is in use by a run of another database. Give each database its own workspace.")
+    folder.rename(folder.with_name(f"{folder.name}.before-{time.time_ns()}"))
 
 
 def _cannot_prepare(job: Job, folder: Path, error: OSError) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict
@@ -65,5 +66,5 @@ def _licences() -> dict[str, Licence]:
     return {name: Licence(id=name, **fields) for name, fields in _read("licences.yaml").items()}
 
 
-def _read(name: str) -> object:
+def _read(name: str) -> Any:
     return yaml.safe_load((_ASSETS / name).read_text(encoding="utf-8"))

@@ -41,6 +41,9 @@ class Conversion:
     message: str
 
 
+_NOT_BEGUN = Conversion(0.0, "Preparing the embedded model")
+
+
 def find_gguf() -> Path:
     """The packaged weights, found without importing the package (that would need its dependencies)."""
     spec = importlib.util.find_spec(_PACKAGE)
@@ -75,8 +78,10 @@ def convert(cache: Path, progress: Callable[[float, str], None], gguf: Path | No
     log = folder.with_suffix(".log")
     argv = [sys.executable, "-m", "studio.models", "--cache", str(cache), "--gguf", str(source)]
     child = spawn(argv, log)
+    state = _NOT_BEGUN
     while (code := _wait(child)) is None:
-        state = _progress(folder)
+        if alive(_lock(folder)):
+            state = max(state, _progress(folder), key=lambda known: known.fraction)
         progress(state.fraction, state.message)
     if code != 0 or not sealed(folder):
         last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] or ["no output"]
@@ -114,7 +119,7 @@ def _progress(folder: Path) -> Conversion:
     try:
         return Conversion(**json.loads(_progress_file(folder).read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):
-        return Conversion(0.0, "Preparing the embedded model")
+        return _NOT_BEGUN
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -146,7 +151,8 @@ def _convert_here(cache: Path, gguf: Path, tell: Callable[[float, str], None]) -
         seal(work)
         shutil.rmtree(folder, ignore_errors=True)
         work.rename(folder)
-        report(1.0, "Ready")
+        _progress_file(folder).unlink()
+        tell(1.0, "Ready")
         return folder
 
 
@@ -169,4 +175,3 @@ def main() -> None:
         lambda fraction, message: print(f"{fraction:4.0%}  {message}", flush=True),
     )
     print(folder)
-

@@ -41,9 +41,7 @@ class Weights:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
 
-def resolve(
-    ref: ModelRef, *, settings: Settings, store: Store, workspace: Path, wait: bool = True
-) -> Weights:
+def resolve(ref: ModelRef, *, settings: Settings, store: Store, workspace: Path, wait: bool = True) -> Weights:
     """Where the model's files lie. The embedded model is converted on first use: with `wait` this call takes the
     half minute that needs, without it raises a sentence saying how far it is."""
     match ref.kind:

@@ -1,5 +1,6 @@
 """L1: templates, example selection, and measuring what a prompt is worth."""
 
+from studio.prompts.asking import Question, record_answer, to_dataset
 from studio.prompts.compare import AnswerPair, Compare, Comparison, RungRow, best_evaluation, comparison, examples_of
 from studio.prompts.examples import choose_examples
 from studio.prompts.templates import Extraction, Template, extract, render, template, templates
@@ -9,6 +10,7 @@ __all__ = [
     "Compare",
     "Comparison",
     "Extraction",
+    "Question",
     "RungRow",
     "Template",
     "best_evaluation",
@@ -16,7 +18,9 @@ __all__ = [
     "comparison",
     "examples_of",
     "extract",
+    "record_answer",
     "render",
     "template",
     "templates",
+    "to_dataset",
 ]

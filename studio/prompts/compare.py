@@ -13,6 +13,7 @@ from pydantic import Field
 
 from studio.errors import InputError, NotFound, RunError
 from studio.evaluation import EvaluationItem, Interval, paired_difference, wilson
+from studio.prompts.examples import choose_examples
 from studio.prompts.measure import Contender, Stopped, measure
 from studio.prompts.templates import extract, template
 from studio.specs import ModelRef, Sampling, SnapshotRef
@@ -28,20 +29,12 @@ class Compare(Task):
     kind: ClassVar[str] = "compare"
     lane: ClassVar[Lane] = "light"
 
-    base: ModelRef = Field(
-        title="Base model", description="The model before tuning; it gets the best prompt (L1)."
-    )
-    tuned: ModelRef = Field(
-        title="Tuned model", description="The model after tuning (L2); it gets the plain question."
-    )
+    base: ModelRef = Field(title="Base model", description="The model before tuning; it gets the best prompt (L1).")
+    tuned: ModelRef = Field(title="Tuned model", description="The model after tuning (L2); it gets the plain question.")
     evaluation: SnapshotRef = Field(title="Evaluation set", description="Frozen; each rung answers it once.")
     development: SnapshotRef = Field(title="Development set", description="Where the best prompt is chosen.")
-    examples: SnapshotRef = Field(
-        title="Examples", description="Snapshot that few-shot prompts take examples from."
-    )
-    guidelines: str = Field(
-        "", title="Guidelines", description="How answers should be; the base's prompts say it."
-    )
+    examples: SnapshotRef = Field(title="Examples", description="Snapshot that few-shot prompts take examples from.")
+    guidelines: str = Field("", title="Guidelines", description="How answers should be; the base's prompts say it.")
     templates: tuple[str, ...] = Field(
         ("plain", "zero-shot", "few-shot", "chain-of-thought"), title="Prompts to try", min_length=1
     )
@@ -57,13 +50,9 @@ class Compare(Task):
             raise InputError(f"Base and tuned model are both {self.base}. Choose two different models.")
         for ref, kind in ((self.evaluation, "eval"), (self.development, "eval"), (self.examples, "data")):
             if ref.kind != kind:
-                raise InputError(
-                    f"{ref} is not a snapshot of kind '{kind}'. Choose one like {kind}:brackenfold@1."
-                )
+                raise InputError(f"{ref} is not a snapshot of kind '{kind}'. Choose one like {kind}:brackenfold@1.")
             if store.snapshot(ref).rows < 2 and kind == "eval":
-                raise InputError(
-                    f"{ref} has a single item, so nothing can be compared on it. Choose a larger set."
-                )
+                raise InputError(f"{ref} has a single item, so nothing can be compared on it. Choose a larger set.")
         for model in (self.base, self.tuned):
             if model.kind == "run":
                 store.model(model)
@@ -71,8 +60,9 @@ class Compare(Task):
             raise InputError(
                 f"{self.evaluation} cannot choose the prompt and judge it too. Choose another development set."
             )
-        for name in self.templates:
-            template(name)
+        shots = max(template(name).shots for name in self.templates)
+        if (rows := store.snapshot(self.examples).rows) < shots:
+            raise InputError(f"A prompt shows {shots} examples, but {self.examples} has {rows} rows. Add more.")
 
     def do(self, run: Run) -> dict[str, Any]:
         return asyncio.run(self._do(run))
@@ -80,6 +70,8 @@ class Compare(Task):
     async def _do(self, run: Run) -> dict[str, Any]:
         sampling = Sampling(max_tokens=self.max_tokens)
         rows = run.snapshot(self.examples)
+        for name in self.templates:
+            choose_examples(rows, template(name).shots, self.seed)  # raises now rather than after the first prompts
         development, frozen = run.store.snapshot(self.development), run.store.snapshot(self.evaluation)
         total, done = len(self.templates) * development.rows + 2 * frozen.rows, 0
 
@@ -89,13 +81,9 @@ class Compare(Task):
         try:
             tried: list[Evaluation] = []
             for name in self.templates:
-                run.say(
-                    f"Trying the prompt '{template(name).title}' on {development.rows} development items."
-                )
+                run.say(f"Trying the prompt '{template(name).title}' on {development.rows} development items.")
                 tried.append(
-                    await measure(
-                        run, self.development, contender(self.base, name, ""), sampling, done, total
-                    )
+                    await measure(run, self.development, contender(self.base, name, ""), sampling, done, total)
                 )
                 done += development.rows
             best = max(tried, key=lambda e: e.score)
@@ -104,9 +92,7 @@ class Compare(Task):
             l1 = await measure(run, self.evaluation, contender(self.base, name, "L1"), sampling, done, total)
             done += frozen.rows
             run.say(f"L2: {self.tuned} with the plain question on {frozen.rows} frozen items.")
-            l2 = await measure(
-                run, self.evaluation, contender(self.tuned, "plain", "L2"), sampling, done, total
-            )
+            l2 = await measure(run, self.evaluation, contender(self.tuned, "plain", "L2"), sampling, done, total)
             run.log(total, total)
         except Stopped:
             return {}
@@ -159,9 +145,7 @@ def comparison(store: Store, job_id: int) -> Comparison:
     job = store.job(job_id)
     rungs = (job.result or {}).get("rungs")
     if job.kind != "compare" or not rungs:
-        raise NotFound(
-            f"Job {job_id} holds no comparison ({job.state}). Wait until it is done, or start one."
-        )
+        raise NotFound(f"Job {job_id} holds no comparison ({job.state}). Wait until it is done, or start one.")
     result: dict[str, Any] = job.result or {}
     lowest: list[float] | None = None
     rows = []
@@ -218,9 +202,7 @@ def examples_of(store: Store, rows: list[dict[str, Any]], before_id: int, after_
     """Both answers to every item, the largest gain first. `rows` is the evaluation snapshot."""
     first, second = store.evaluation(before_id), store.evaluation(after_id)
     if first.snapshot != second.snapshot:
-        raise RunError(
-            f"{first.snapshot} and {second.snapshot} cannot be paired. Measure both on one snapshot."
-        )
+        raise RunError(f"{first.snapshot} and {second.snapshot} cannot be paired. Measure both on one snapshot.")
     ways = [template(e.template.partition("#")[0]) for e in (first, second)]
     pairs = [
         AnswerPair(

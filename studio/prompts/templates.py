@@ -44,9 +44,7 @@ class Template(BaseModel):
     user: str
     shots: int = Field(0, ge=0, le=32)
     answer_after: str = ""
-    extra_tokens: int = Field(
-        0, ge=0, description="Tokens on top of the answer's own, for written reasoning."
-    )
+    extra_tokens: int = Field(0, ge=0, description="Tokens on top of the answer's own, for written reasoning.")
 
     @field_validator("system", "user")
     @classmethod
@@ -91,9 +89,7 @@ def template(name: str) -> Template:
     return known[name]
 
 
-def render(
-    chosen: Template, variables: Mapping[str, str], examples: Sequence[Mapping[str, Any]] = ()
-) -> list[Message]:
+def render(chosen: Template, variables: Mapping[str, str], examples: Sequence[Mapping[str, Any]] = ()) -> list[Message]:
     """The conversation that asks for an answer. `examples` are instruction records, shown as earlier turns.
 
     Raises InputError for an empty instruction or a variable the template does not declare.
@@ -101,9 +97,7 @@ def render(
     unknown = set(variables) - {*_REQUIRED, *_OPTIONAL}
     if unknown:
         known = ", ".join((*_REQUIRED, *_OPTIONAL))
-        raise InputError(
-            f"Template '{chosen.name}' has no variable '{min(unknown)}'. Its variables are: {known}."
-        )
+        raise InputError(f"Template '{chosen.name}' has no variable '{min(unknown)}'. Its variables are: {known}.")
     if not variables.get("instruction", "").strip():
         raise InputError("The instruction is empty. Write what the model should do.")
     values = {name: "" for name in _OPTIONAL} | {k: v.strip() for k, v in variables.items()}
@@ -134,9 +128,7 @@ def _load(path: Path) -> Template:
         return Template.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (ValidationError, yaml.YAMLError) as error:
         reason = str(error).replace("\n", " ")
-        raise InputError(
-            f"The template {path.name} cannot be read: {reason}. Mend the file or remove it."
-        ) from error
+        raise InputError(f"The template {path.name} cannot be read: {reason}. Mend the file or remove it.") from error
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-from studio.store.completions import CompletionVerbs, KeptCompletion
+from studio.store.completions import Answer, CompletionVerbs
 from studio.store.datasets import Dataset, DatasetVerbs, Record, RecordFilter
 from studio.store.evaluations import Evaluation, EvaluationVerbs, ScoredItem
 from studio.store.jobs import Job, JobEvent, JobVerbs, Metric
@@ -16,11 +16,11 @@ from studio.store.models import Model, ModelVerbs, model_row
 from studio.store.snapshots import Snapshot, SnapshotVerbs, read_rows
 
 __all__ = [
+    "Answer",
     "Dataset",
     "Evaluation",
     "Job",
     "JobEvent",
-    "KeptCompletion",
     "Metric",
     "Model",
     "Record",

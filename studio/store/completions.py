@@ -1,4 +1,4 @@
-"""Answers that somebody kept in the playground, with everything that made them."""
+"""Answers given in the playground, with everything that made them; people keep the ones that matter."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from studio.errors import NotFound
 from studio.specs import Completion, Message, ModelRef, Sampling
 from studio.store import tables as t
 from studio.store.database import Database, now
 
-__all__ = ["CompletionVerbs", "KeptCompletion"]
+__all__ = ["Answer", "CompletionVerbs"]
 
 
 @dataclass(frozen=True)
-class KeptCompletion:
+class Answer:
+    """One answer and how it came about; `kept_at` is empty until somebody keeps it."""
+
     id: int
     model: str
     template: str
@@ -26,12 +29,13 @@ class KeptCompletion:
     prompt_tokens: int
     output_tokens: int
     seconds: float
+    kept_at: float | None
     author: str
     created_at: float
 
 
 class CompletionVerbs(Database):
-    def keep_completion(
+    def add_completion(
         self,
         model: ModelRef,
         completion: Completion,
@@ -42,7 +46,7 @@ class CompletionVerbs(Database):
         sampling: Sampling,
         author: str,
     ) -> int:
-        """Append one kept answer; returns its id."""
+        """Append one answer; returns its id."""
         row = {
             "model": str(model),
             "template": template,
@@ -59,8 +63,27 @@ class CompletionVerbs(Database):
         with self._write() as c:
             return int(c.execute(t.completions.insert().values(row)).inserted_primary_key[0])  # type: ignore[index]
 
-    def completions(self, limit: int = 50) -> list[KeptCompletion]:
-        """Kept answers, newest first."""
-        query = sa.select(t.completions).order_by(t.completions.c.id.desc()).limit(limit)
+    def completion(self, completion_id: int) -> Answer:
         with self._read() as c:
-            return [KeptCompletion(**r) for r in c.execute(query).mappings()]
+            row = c.execute(sa.select(t.completions).where(t.completions.c.id == completion_id)).mappings().first()
+        if row is None:
+            raise NotFound(f"There is no answer {completion_id}. Ask again, then keep the new one.")
+        return Answer(**row)
+
+    def keep_completion(self, completion_id: int) -> Answer:
+        """Mark an answer as kept; keeping it twice changes nothing."""
+        answer = self.completion(completion_id)
+        with self._write() as c:
+            c.execute(
+                t.completions.update()
+                .where(t.completions.c.id == answer.id, t.completions.c.kept_at.is_(None))
+                .values(kept_at=now())
+            )
+        return self.completion(completion_id)
+
+    def kept_completions(self, limit: int = 50) -> list[Answer]:
+        """Kept answers, newest first."""
+        table = t.completions
+        query = sa.select(table).where(table.c.kept_at.is_not(None)).order_by(table.c.kept_at.desc(), table.c.id.desc())
+        with self._read() as c:
+            return [Answer(**r) for r in c.execute(query.limit(limit)).mappings()]

@@ -39,9 +39,7 @@ _NETWORK_FILE_SYSTEMS = {
     "glusterfs",
 }
 _BUSY_SECONDS = 10.0
-_UPGRADE_KEY = (
-    0x1ADDE0  # PostgreSQL advisory lock: two studios that start together migrate one after the other
-)
+_UPGRADE_KEY = 0x1ADDE0  # PostgreSQL advisory lock: two studios that start together migrate one after the other
 
 
 def now() -> float:

@@ -75,9 +75,7 @@ class DatasetVerbs(Database):
 
     def datasets(self) -> list[Dataset]:
         with self._read() as c:
-            return [
-                Dataset(**r) for r in c.execute(sa.select(t.datasets).order_by(t.datasets.c.name)).mappings()
-            ]
+            return [Dataset(**r) for r in c.execute(sa.select(t.datasets).order_by(t.datasets.c.name)).mappings()]
 
     def dataset(self, name: str) -> Dataset:
         with self._read() as c:
@@ -87,9 +85,7 @@ class DatasetVerbs(Database):
             raise NotFound(f"There is no dataset '{name}'. Known datasets: {known}.")
         return Dataset(**row)
 
-    def add_records(
-        self, dataset_id: int, rows: Iterable[dict[str, Any]], *, author: str, source: str
-    ) -> int:
+    def add_records(self, dataset_id: int, rows: Iterable[dict[str, Any]], *, author: str, source: str) -> int:
         """Append rows (dolly's fields plus `group_hash` and `split`); returns how many. All of them or none."""
         added, at = 0, now()
         with self._write() as c:

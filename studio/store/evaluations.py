@@ -69,11 +69,7 @@ class EvaluationVerbs(Database):
 
     def evaluation(self, evaluation_id: int) -> Evaluation:
         with self._read() as c:
-            row = (
-                c.execute(sa.select(t.evaluations).where(t.evaluations.c.id == evaluation_id))
-                .mappings()
-                .first()
-            )
+            row = c.execute(sa.select(t.evaluations).where(t.evaluations.c.id == evaluation_id)).mappings().first()
         if row is None:
             raise NotFound(f"There is no evaluation {evaluation_id}. Start one under Compare.")
         return Evaluation(**row)

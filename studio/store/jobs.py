@@ -228,9 +228,7 @@ class JobVerbs(Database):
         with self._write() as c:
             if not self.is_sqlite:
                 c.execute(sa.select(sa.func.pg_advisory_xact_lock(_CLAIM_KEY)))
-            busy = sa.select(jobs.c.id).where(
-                jobs.c.lane == lane, jobs.c.host == host, jobs.c.state.in_(ACTIVE)
-            )
+            busy = sa.select(jobs.c.id).where(jobs.c.lane == lane, jobs.c.host == host, jobs.c.state.in_(ACTIVE))
             if c.execute(busy.limit(1)).first() is not None:
                 return None
             ready = (
@@ -286,9 +284,7 @@ class JobVerbs(Database):
             job = _speak_for(c, job_id, attempt)
             c.execute(t.jobs.update().where(t.jobs.c.id == job.id).values(heartbeat_at=now()))
 
-    def log_metrics(
-        self, job_id: int, attempt: int, step: int, total: int | None, values: dict[str, float]
-    ) -> None:
+    def log_metrics(self, job_id: int, attempt: int, step: int, total: int | None, values: dict[str, float]) -> None:
         """Append the values of one step and move the progress bar."""
         finite = {name: float(v) if math.isfinite(v) else None for name, v in values.items()}
         with self._write() as c:
@@ -371,9 +367,7 @@ class JobVerbs(Database):
         with self._read() as c:
             return [Metric(**row) for row in c.execute(query).mappings()]
 
-    def job_events(
-        self, job_id: int, since: int = 0, kinds: Iterable[str] = (), limit: int = 1000
-    ) -> list[JobEvent]:
+    def job_events(self, job_id: int, since: int = 0, kinds: Iterable[str] = (), limit: int = 1000) -> list[JobEvent]:
         """A job's events with ids above `since`, oldest first."""
         query = _after(t.job_events, job_id, since, limit)
         if kinds:
@@ -425,9 +419,7 @@ def _with_key(c: sa.Connection, client_key: str | None) -> Job | None:
 
 
 def _end_of_queue(c: sa.Connection) -> float:
-    return (
-        float(c.execute(sa.select(sa.func.coalesce(sa.func.max(t.jobs.c.position), 0.0))).scalar_one()) + 1.0
-    )
+    return float(c.execute(sa.select(sa.func.coalesce(sa.func.max(t.jobs.c.position), 0.0))).scalar_one()) + 1.0
 
 
 def _insert(c: sa.Connection, task: Task, author: str, client_key: str | None, state: State) -> Job:
@@ -470,6 +462,4 @@ def _record(c: sa.Connection, job_id: int, attempt: int, kind: str, payload: dic
 
 
 def _after(table: sa.Table, job_id: int, since: int, limit: int) -> sa.Select[Any]:
-    return (
-        sa.select(table).where(table.c.job_id == job_id, table.c.id > since).order_by(table.c.id).limit(limit)
-    )
+    return sa.select(table).where(table.c.job_id == job_id, table.c.id > since).order_by(table.c.id).limit(limit)

@@ -57,9 +57,7 @@ class SnapshotVerbs(Database):
         The same rows as in the newest version give that version back. Raises InputError for no rows at all and
         StorageError when the disk refuses; nothing is left behind then.
         """
-        SnapshotRef(
-            f"{kind}:{name}@1"
-        )  # a name that cannot be referred to is refused before anything is written
+        SnapshotRef(f"{kind}:{name}@1")  # a name that cannot be referred to is refused before anything is written
         folder = root / "snapshots"
         part = folder / f".{kind}-{name}-{uuid.uuid4().hex}.part"
         unnamed = part  # the file that no row names (yet)
@@ -67,9 +65,7 @@ class SnapshotVerbs(Database):
             folder.mkdir(parents=True, exist_ok=True)
             count, digest = _write_rows(part, rows)
             if count == 0:
-                raise InputError(
-                    f"A snapshot of '{name}' would have 0 rows. Add records first, or loosen the filter."
-                )
+                raise InputError(f"A snapshot of '{name}' would have 0 rows. Add records first, or loosen the filter.")
             with self._write() as c:
                 self._take_turns(c, _FREEZE_KEY)
                 newest = _newest(c, kind, name)
@@ -92,7 +88,7 @@ class SnapshotVerbs(Database):
                     "author": author,
                     "created_at": now(),
                 }
-                key = c.execute(t.snapshots.insert().values(row)).inserted_primary_key[0]
+                key = c.execute(t.snapshots.insert().values(row)).inserted_primary_key[0]  # type: ignore[index]
             unnamed = part
             return _snapshot({"id": key, **row})
         except OSError as error:

@@ -93,6 +93,7 @@ snapshots = Table(
     UniqueConstraint("kind", "name", "version"),
 )
 
+# Every answer given in the playground, and which of them were kept.
 completions = Table(
     "completions",
     metadata,
@@ -106,6 +107,7 @@ completions = Table(
     Column("prompt_tokens", Integer, nullable=False),
     Column("output_tokens", Integer, nullable=False),
     Column("seconds", Double, nullable=False),
+    Column("kept_at", Double),  # empty until somebody keeps the answer
     Column("author", Text, nullable=False),
     Column("created_at", Double, nullable=False),
 )

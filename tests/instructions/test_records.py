@@ -55,9 +55,7 @@ def test_a_record_that_would_teach_nothing_is_refused(field: str, value: str) ->
         checked_fields(FIELDS_OF_ONE | {field: value})
 
 
-def test_fields_are_trimmed_and_cleared_of_what_no_database_keeps(
-    sqlite_store: Store, dataset: Dataset
-) -> None:
+def test_fields_are_trimmed_and_cleared_of_what_no_database_keeps(sqlite_store: Store, dataset: Dataset) -> None:
     _add(sqlite_store, dataset, instruction="  Wa\x00sh it?\n", response="At \ud800 30.")
     (record,) = sqlite_store.records(dataset.id)
     assert (record.instruction, record.response, record.source) == ("Wash it?", "At ? 30.", "playground")
@@ -88,10 +86,12 @@ def test_splits_are_eight_one_one_and_never_change() -> None:
     assert splits["validation"] == pytest.approx(500, abs=100)
     assert splits["test"] == pytest.approx(500, abs=100)
     # Written down: a change here would move records of existing datasets between training and test.
-    assert [split_of(group_hash(f"Question {n}", "")) for n in (0, 1, 2, 3, 4, 5)] == SPLITS_OF_SIX
-
-
-SPLITS_OF_SIX: list[str] = []
+    assert [split_of(group_hash(f"Question {n}", "")) for n in (2, 3, 23, 37)] == [
+        "train",
+        "test",
+        "validation",
+        "validation",
+    ]
 
 
 @given(st.text(), st.text())
@@ -128,9 +128,7 @@ def test_an_edit_conflict_passes_through(sqlite_store: Store, dataset: Dataset) 
         edit_record(sqlite_store, record.id, 7, FIELDS_OF_ONE | {"response": "new"}, author="ben")
 
 
-def test_a_frozen_dataset_holds_the_fields_the_split_and_the_licence(
-    store: Store, tmp_path: Path
-) -> None:
+def test_a_frozen_dataset_holds_the_fields_the_split_and_the_licence(store: Store, tmp_path: Path) -> None:
     dataset = store.create_dataset("gear", author="ann", licence="CC-BY-4.0")
     _add(store, dataset)
     frozen = freeze(store, tmp_path, dataset, author="ben")
@@ -149,9 +147,7 @@ def test_a_part_can_be_frozen(sqlite_store: Store, dataset: Dataset, tmp_path: P
     assert {row["category"] for row in read_rows(tmp_path, frozen)} == {"b"}
 
 
-def test_freezing_after_an_edit_makes_a_new_version(
-    sqlite_store: Store, dataset: Dataset, tmp_path: Path
-) -> None:
+def test_freezing_after_an_edit_makes_a_new_version(sqlite_store: Store, dataset: Dataset, tmp_path: Path) -> None:
     _add(sqlite_store, dataset)
     first = freeze(sqlite_store, tmp_path, dataset, author="ann")
     assert freeze(sqlite_store, tmp_path, dataset, author="ann") == first

@@ -62,7 +62,7 @@ class Trouble(Task):
     """Ends badly in the way that it is told to."""
 
     kind: ClassVar[str] = "trouble"
-    how: Literal["sentence", "bug", "exit", "full-disk", "noise", "nan"]
+    how: Literal["sentence", "bug", "exit", "full-disk", "noise"]
 
     @property
     def title(self) -> str:
@@ -76,8 +76,6 @@ class Trouble(Task):
                 return {"answer": len(None)}  # type: ignore[arg-type]
             case "exit":
                 os._exit(7)
-            case "nan":
-                run.log(1, 1, loss=float("nan"), tokens=3)
             case "noise":
                 sys.stderr.write("x" * (1 << 20))
             case "full-disk":

@@ -12,8 +12,8 @@ from studio.store import Store, model_row
 ANSWER = Completion(text="You can. 🙂", finish="stop", prompt_tokens=5, output_tokens=3, seconds=0.5)
 
 
-def _keep(store: Store, text: str) -> int:
-    return store.keep_completion(
+def _answer(store: Store, text: str) -> int:
+    return store.add_completion(
         ModelRef("echo:"),
         ANSWER.model_copy(update={"text": text}),
         template="plain",
@@ -24,24 +24,36 @@ def _keep(store: Store, text: str) -> int:
     )
 
 
-def test_a_kept_answer_can_be_asked_for_again_exactly(store: Store) -> None:
-    _keep(store, "You can. 🙂")
-    (kept,) = store.completions()
-    assert (kept.model, kept.template, kept.variables, kept.author) == (
+def test_an_answer_can_be_asked_for_again_exactly(store: Store) -> None:
+    given = store.completion(_answer(store, "You can. 🙂"))
+    assert (given.model, given.template, given.variables, given.author) == (
         "echo:",
         "plain",
         {"instruction": "Can I?"},
         "ann",
     )
-    assert kept.messages == [{"role": "user", "content": "Can I?"}]
-    assert Sampling.model_validate(kept.sampling) == Sampling(temperature=0.7, stop=("\n",))
-    assert (kept.text, kept.prompt_tokens, kept.output_tokens, kept.seconds) == ("You can. 🙂", 5, 3, 0.5)
+    assert given.messages == [{"role": "user", "content": "Can I?"}]
+    assert Sampling.model_validate(given.sampling) == Sampling(temperature=0.7, stop=("\n",))
+    assert (given.text, given.prompt_tokens, given.output_tokens, given.seconds) == ("You can. 🙂", 5, 3, 0.5)
 
 
-def test_kept_answers_are_listed_newest_first_up_to_a_limit(store: Store) -> None:
-    keys = [_keep(store, text) for text in ("one", "two", "three")]
-    assert [c.text for c in store.completions(limit=2)] == ["three", "two"]
-    assert keys == sorted(set(keys))
+def test_only_kept_answers_are_listed_the_last_kept_first_up_to_a_limit(store: Store) -> None:
+    one, two, three, _ = (_answer(store, text) for text in ("one", "two", "three", "four"))
+    for answer in (two, three, one):
+        store.keep_completion(answer)
+    assert [a.text for a in store.kept_completions()] == ["one", "three", "two"]
+    assert [a.text for a in store.kept_completions(limit=2)] == ["one", "three"]
+
+
+def test_keeping_an_answer_twice_changes_nothing(store: Store) -> None:
+    first = store.keep_completion(_answer(store, "one"))
+    assert first.kept_at is not None
+    assert store.keep_completion(first.id) == first
+
+
+def test_an_answer_that_was_never_given_cannot_be_kept(store: Store) -> None:
+    with pytest.raises(NotFound, match="There is no answer 5"):
+        store.keep_completion(5)
 
 
 def test_a_model_is_found_by_ref_with_its_origin(store: Store) -> None:

@@ -101,8 +101,7 @@ def test_writers_in_several_threads_lose_nothing(store: Store) -> None:
     dataset = store.create_dataset("busy", author="ann")
     with ThreadPoolExecutor(4) as pool:
         jobs = [
-            pool.submit(store.add_records, dataset.id, [record_row(n)], author="ann", source="t")
-            for n in range(24)
+            pool.submit(store.add_records, dataset.id, [record_row(n)], author="ann", source="t") for n in range(24)
         ]
         assert [job.result() for job in jobs] == [1] * 24
     assert store.count_records(dataset.id) == 24
@@ -135,9 +134,7 @@ def test_a_network_file_system_is_refused_with_the_way_out(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_local_disk_mounted_inside_a_network_one_is_fine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_local_disk_mounted_inside_a_network_one_is_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil, "disk_partitions", _mounts((tmp_path.parent, "nfs"), (tmp_path, "xfs")))
     Store.in_folder(tmp_path).close()
     assert (tmp_path / "studio.db").exists()

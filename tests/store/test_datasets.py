@@ -91,9 +91,7 @@ def test_adding_is_all_or_nothing(store: Store, dataset: Dataset) -> None:
         pytest.param(RecordFilter(split="nowhere"), [], id="split"),
     ],
 )
-def test_records_are_filtered(
-    store: Store, dataset: Dataset, where: RecordFilter, found: list[str]
-) -> None:
+def test_records_are_filtered(store: Store, dataset: Dataset, where: RecordFilter, found: list[str]) -> None:
     _add(
         store,
         dataset,
@@ -124,9 +122,7 @@ def test_an_edit_keeps_every_earlier_version(store: Store, dataset: Dataset) -> 
     assert told == [(2, "second", "ben"), (1, "first", "ann")]
 
 
-def test_an_edit_of_an_old_version_tells_who_was_faster_and_overwrites_nothing(
-    store: Store, dataset: Dataset
-) -> None:
+def test_an_edit_of_an_old_version_tells_who_was_faster_and_overwrites_nothing(store: Store, dataset: Dataset) -> None:
     _add(store, dataset, record_row())
     (record,) = store.records(dataset.id)
     store.edit_record(record.id, 1, {"response": "ben's"}, author="ben")

@@ -114,9 +114,7 @@ def test_a_name_that_no_reference_can_hold_is_refused_before_anything_is_written
 def test_a_database_that_refuses_leaves_no_file(sqlite_store: Store, tmp_path: Path) -> None:
     _freeze(sqlite_store, tmp_path)
     with sqlite_store._write() as c:
-        c.exec_driver_sql(
-            "CREATE TRIGGER refuse BEFORE INSERT ON snapshots BEGIN SELECT RAISE(ABORT, 'no'); END"
-        )
+        c.exec_driver_sql("CREATE TRIGGER refuse BEFORE INSERT ON snapshots BEGIN SELECT RAISE(ABORT, 'no'); END")
     with pytest.raises(Exception, match="no"):
         _freeze(sqlite_store, tmp_path, ROWS[:1])
     assert _files(tmp_path) == ["data-gear@1.jsonl"]

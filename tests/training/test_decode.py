@@ -26,7 +26,14 @@ def gpt2():
     """Absolute positions: wrong ones under left padding move its logits visibly."""
     torch.manual_seed(0)
     config = GPT2Config(
-        vocab_size=64, n_positions=64, n_embd=32, n_layer=2, n_head=4, initializer_range=0.4, bos_token_id=0, eos_token_id=0
+        vocab_size=64,
+        n_positions=64,
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        initializer_range=0.4,
+        bos_token_id=0,
+        eos_token_id=0,
     )
     return GPT2LMHeadModel(config).eval()
 
@@ -114,8 +121,7 @@ def test_many_samples_of_one_prompt_differ_and_come_back_with_the_same_seed(tiny
     first = [answer.ids for answer in generate(tiny, [[5, 6]] * 6, sampling, stop_ids=())]
     again = [answer.ids for answer in generate(tiny, [[5, 6]] * 6, sampling, stop_ids=())]
     other = [
-        answer.ids
-        for answer in generate(tiny, [[5, 6]] * 6, sampling.model_copy(update={"seed": 2}), stop_ids=())
+        answer.ids for answer in generate(tiny, [[5, 6]] * 6, sampling.model_copy(update={"seed": 2}), stop_ids=())
     ]
     assert first == again
     assert len({tuple(ids) for ids in first + other}) > 10

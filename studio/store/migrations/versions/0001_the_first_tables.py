@@ -22,6 +22,7 @@ def upgrade() -> None:
         sa.Column("prompt_tokens", sa.Integer(), nullable=False),
         sa.Column("output_tokens", sa.Integer(), nullable=False),
         sa.Column("seconds", sa.Double(), nullable=False),
+        sa.Column("kept_at", sa.Double(), nullable=True),
         sa.Column("author", sa.Text(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_completions")),
@@ -68,9 +69,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("client_key", name=op.f("uq_jobs_client_key")),
     )
     with op.batch_alter_table("jobs", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_jobs_state_lane_position"), ["state", "lane", "position"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_jobs_state_lane_position"), ["state", "lane", "position"], unique=False)
 
     op.create_table(
         "models",
@@ -178,9 +177,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_records")),
     )
     with op.batch_alter_table("records", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_records_dataset_id_category"), ["dataset_id", "category"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_records_dataset_id_category"), ["dataset_id", "category"], unique=False)
         batch_op.create_index(batch_op.f("ix_records_dataset_id_id"), ["dataset_id", "id"], unique=False)
 
     op.create_table(
@@ -194,13 +191,9 @@ def upgrade() -> None:
         sa.Column("finish", sa.Text(), nullable=False),
         sa.Column("prompt_tokens", sa.Integer(), nullable=False),
         sa.Column("output_tokens", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["evaluation_id"], ["evaluations.id"], name=op.f("fk_evaluation_items_evaluation_id")
-        ),
+        sa.ForeignKeyConstraint(["evaluation_id"], ["evaluations.id"], name=op.f("fk_evaluation_items_evaluation_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_evaluation_items")),
-        sa.UniqueConstraint(
-            "evaluation_id", "position", name=op.f("uq_evaluation_items_evaluation_id_position")
-        ),
+        sa.UniqueConstraint("evaluation_id", "position", name=op.f("uq_evaluation_items_evaluation_id_position")),
     )
     op.create_table(
         "record_revisions",

@@ -1,0 +1,110 @@
+"""Datasets as people go through them: made, paged, stepped through record by record, and frozen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from studio.errors import InputError, NotFound
+from studio.instructions.records import FIELDS, freeze
+from studio.store import Dataset, Record, RecordFilter, Snapshot, Store
+
+__all__ = ["PAGE_ROWS", "Page", "Taken", "is_unsaved", "neighbour", "new_dataset", "page_of", "take_snapshot"]
+
+PAGE_ROWS = 50
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a dataset; pages and records are counted from 1."""
+
+    records: tuple[Record, ...]
+    number: int
+    pages: int
+    total: int
+
+    @property
+    def first(self) -> int:
+        return (self.number - 1) * PAGE_ROWS + 1 if self.total else 0
+
+    @property
+    def last(self) -> int:
+        return min(self.number * PAGE_ROWS, self.total)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A snapshot, and whether it is a new one or the newest one over again, since no record changed."""
+
+    snapshot: Snapshot
+    is_new: bool
+
+
+def new_dataset(store: Store, name: str, *, author: str, licence: str = "", description: str = "") -> Dataset:
+    """Make an empty dataset. Its name becomes part of references, so only some signs are allowed."""
+    if not re.fullmatch(r"[\w.-]+", name):
+        cured = re.sub(r"[^\w.-]+", "-", name.strip()).strip("-")
+        raise InputError(
+            f"'{name}' cannot name a dataset: only letters, digits, '.', '-' and '_' can be part of a reference. "
+            f"Write {cured or 'support-answers'}, for example."
+        )
+    return store.create_dataset(name, author=author, licence=licence.strip(), description=description)
+
+
+def page_of(store: Store, dataset: Dataset, where: RecordFilter | None = None, number: int = 1) -> Page:
+    """The page of that number, or the nearest one there is."""
+    total = store.count_records(dataset.id, where)
+    pages = max(1, -(-total // PAGE_ROWS))
+    number = min(max(1, number), pages)
+    records = store.records(dataset.id, where, offset=(number - 1) * PAGE_ROWS, limit=PAGE_ROWS)
+    return Page(tuple(records), number, pages, total)
+
+
+def neighbour(
+    store: Store,
+    dataset: Dataset,
+    where: RecordFilter | None,
+    page: int,
+    record_id: int,
+    step: Literal[-1, 1],
+) -> tuple[Page, Record]:
+    """The record before or after, and the page it is on. Records are in the order they came in, which is that of ids.
+
+    A record that is not on the page (any more) counts as lying between those that are.
+    """
+    here = page_of(store, dataset, where, page)
+    beside = _beside(here, record_id, step)
+    if beside is None:
+        there = page_of(store, dataset, where, here.number + step)
+        here, beside = there, _beside(there, record_id, step)
+    if beside is None:
+        raise NotFound(f"This is the {'last' if step == 1 else 'first'} record of those shown.")
+    return here, beside
+
+
+def _beside(page: Page, record_id: int, step: Literal[-1, 1]) -> Record | None:
+    if step == 1:
+        return next((r for r in page.records if r.id > record_id), None)
+    return next((r for r in reversed(page.records) if r.id < record_id), None)
+
+
+def is_unsaved(stored: Record | None, fields: Mapping[str, str]) -> bool:
+    """Whether somebody typed what is not in the stored record (or, for a new one, anything at all)."""
+    if stored is None:
+        return any(_typed(fields.get(name)) for name in FIELDS if name != "category")
+    return any(_typed(fields.get(name)) != _typed(getattr(stored, name)) for name in FIELDS)
+
+
+def _typed(text: str | None) -> str:
+    """As a browser's text field gives it back, and without the white space that saving trims anyway."""
+    return (text or "").replace("\r\n", "\n").replace("\r", "\n").strip()
+
+
+def take_snapshot(store: Store, root: Path, dataset: Dataset, *, author: str) -> Taken:
+    """Freeze a dataset as `data:NAME@next`, unless nothing changed since the newest snapshot."""
+    known = {snapshot.id for snapshot in store.snapshots("data")}
+    snapshot = freeze(store, root, dataset, author=author)
+    return Taken(snapshot, snapshot.id not in known)

@@ -1,0 +1,93 @@
+"""The LoRA recipe, on the tiny model: from a snapshot to an adapter that answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from studio.errors import InputError, NotFound, RunError
+from studio.instructions import freeze
+from studio.instructions.records import insertable
+from studio.models import Weights
+from studio.recipes.lora import Lora
+from studio.recipes.preflight import preflight
+from studio.specs import ModelRef, SnapshotRef
+from studio.store import Store
+from tests.memory_run import MemoryRun
+
+TINY = ModelRef("dir:tiny")
+
+
+@pytest.fixture
+def data(sqlite_store: Store, model_workspace: Path) -> SnapshotRef:
+    dataset = sqlite_store.create_dataset("words", author="ann")
+    rows = [insertable({"instruction": f"Count to {i}", "response": "one two three four"}) for i in range(40)]
+    sqlite_store.add_records(dataset.id, rows, author="ann", source="test")
+    return freeze(sqlite_store, model_workspace, dataset, author="ann").ref
+
+
+@pytest.fixture
+def run(tmp_path, sqlite_store, model_settings, model_workspace) -> MemoryRun:
+    return MemoryRun(tmp_path, settings=model_settings, store=sqlite_store, workspace=model_workspace)
+
+
+def task(data: SnapshotRef, **knobs) -> Lora:
+    return Lora(base=TINY, data=data, **{"epochs": 2, "rank": 4, "learning_rate": 1e-2, **knobs})
+
+
+def test_a_run_leaves_an_adapter_and_its_figures(run, data):
+    result = task(data).do(run)
+    assert (run.output / "model" / "adapter_model.safetensors").is_file()
+    assert result["validation_loss"] < result["validation_loss_before"]
+    assert result["new_parameters"] > 0
+    assert (result["base"], result["snapshot"], result["method"]) == ("dir:tiny", str(data), "lora")
+    assert {"base", "tuned"} == set(run.samples[0][2])
+
+
+def test_a_run_on_a_run_goes_on_from_its_adapter(run, data, monkeypatch, tiny_weights):
+    task(data).do(run)
+    tuned = Weights(ModelRef("run:1"), tiny_weights.base, run.output / "model", tiny_weights.digest, 2048, "")
+    second = MemoryRun(run.output / "second", settings=run.settings, store=run.store, workspace=run.workspace)
+    second.output.mkdir()
+    monkeypatch.setattr(second, "weights", lambda ref: tuned)
+    result = task(data).do(second)
+    # It begins where the first run ended, not where the base is.
+    assert result["validation_loss_before"] == pytest.approx(run.values("validation_loss")[-1], abs=0.02)
+
+
+def test_a_stopped_run_leaves_a_checkpoint_and_no_model(run, data):
+    run.stop_after = 3
+    assert task(data).do(run) == {}
+    assert (run.last_checkpoint() / "model" / "adapter_model.safetensors").is_file()
+    assert not (run.output / "model").exists()
+
+
+def test_records_that_are_too_long_are_left_out_and_none_left_is_refused(run, data):
+    with pytest.raises(RunError, match="Nothing would be learned.*longer than 16 tokens"):
+        task(data, max_length=16).do(run)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"data": "data:nobody@1"}, "There is no snapshot 'data:nobody@1'"),
+        ({"data": "eval:words@1"}, "is not an instruction dataset"),
+        ({"base": "echo:"}, "has no weights here"),
+        ({"base": "run:99"}, "There is no model 'run:99'"),
+    ],
+    ids=["unknown-snapshot", "wrong-kind", "no-weights", "unknown-run"],
+)
+def test_what_cannot_work_is_refused_before_it_is_queued(sqlite_store, data, fields, sentence):
+    wrong = Lora.model_validate({"base": "dir:tiny", "data": str(data), **fields})
+    with pytest.raises((InputError, NotFound), match=sentence):
+        wrong.check(sqlite_store)
+
+
+def test_the_preflight_counts_rows_and_steps_exactly(sqlite_store, model_workspace, data, run):
+    found = preflight(sqlite_store, model_workspace, task(data, epochs=1, batch_size=4))
+    assert found.train_rows + found.validation_rows + found.test_rows == 40
+    assert found.seconds is None
+    assert "the first run measures it" in found.sentence
+    task(data, epochs=1, batch_size=4).do(run)
+    assert max(step for step, _ in run.logged) == found.steps
