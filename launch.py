@@ -8,6 +8,7 @@ import sys
 
 import components  # noqa: F401  # first of all: it keeps Gradio and the hub client from calling home
 from studio.errors import StudioError
+from studio.example import load_example
 from studio.jobs import Supervisor, claim_workspace
 from studio.serving.server import keep_log, listen, serve, url_of
 from studio.settings import Settings
@@ -22,6 +23,7 @@ def main(argv: list[str] | None = None) -> int:
         workspace = Workspace.open(settings=settings)
         lock = claim_workspace(workspace.path, url_of(bound))
         keep_log(workspace.path / "studio.log")
+        load_example(workspace.store, workspace.path)
     except (StudioError, ValueError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2
@@ -30,6 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     app = build_app(workspace)
     supervisor = Supervisor(workspace.store, workspace.path, workspace.settings)
     supervisor.start()
+    workspace.prepare()
     print(f"Ladder Studio is at {url_of(bound)} (workspace {workspace.path}). Ctrl+C stops it.", flush=True)
     try:
         serve(app, bound)

@@ -7,7 +7,7 @@ Only "send to …" buttons are explicit edges, and all of them are in `build_pag
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,9 @@ TABS = (
 )
 
 
-def build_app(workspace: Workspace, identify: Identify = owner_only) -> FastAPI:
+def build_app(
+    workspace: Workspace, identify: Identify = owner_only, tabs: Sequence[Tab] = TABS
+) -> FastAPI:
     """The server of a workspace: the outer app with the pages mounted inside."""
     app = create_app(workspace, identify)
     uploads = workspace.path / "uploads"
@@ -50,7 +52,7 @@ def build_app(workspace: Workspace, identify: Identify = owner_only) -> FastAPI:
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)  # else uploads land in a folder that every user of the machine sees
     return gr.mount_gradio_app(
         app,
-        build_pages(workspace),
+        build_pages(workspace, tabs),
         path="/",
         auth_dependency=identify,
         theme=build_theme(),
@@ -67,7 +69,7 @@ def build_app(workspace: Workspace, identify: Identify = owner_only) -> FastAPI:
     )
 
 
-def build_pages(workspace: Workspace, tabs: tuple[Tab, ...] = TABS) -> gr.Blocks:
+def build_pages(workspace: Workspace, tabs: Sequence[Tab] = TABS) -> gr.Blocks:
     """Every tab under one header."""
     with gr.Blocks(title="Ladder Studio", fill_width=True, delete_cache=(3600, 86400)) as demo:
         pulse = header(workspace, [tab.id for tab in tabs])

@@ -46,6 +46,7 @@ __all__ = ["CompareWidgets", "build"]
 
 _FIRST_PAIRS = 5
 _MORE_PAIRS = 10
+_ROW_WIDTHS = ("56px", "", "", "52px", "108px", "128px", "116px", "92px", "124px", "128px", "108px")
 _CHOOSERS = ("base", "tuned", "evaluation", "development", "examples")
 _TONES = {"tuning": "good", "prompt": "caution", "even": "", "few": "caution"}
 _MARKS = {"tuning": "✓", "prompt": "✕", "even": "=", "few": "!"}
@@ -79,26 +80,28 @@ def build(workspace: Workspace) -> CompareWidgets:
         limit = gr.Number(_FIRST_PAIRS, label="Answers shown", visible="hidden", precision=0)
 
     with gr.Column(elem_classes=["card", "compare-form"]):
-        said = gr.HTML(label="What a comparison would do", elem_classes=["compare-plan"], js_on_load=None)
+        said = gr.HTML(
+            label="What a comparison would do", elem_classes=["compare-plan"], js_on_load=None, apply_default_css=False
+        )
         fold = gr.Accordion("What to compare", open=False, elem_classes=["more"])
         with fold:
             knobs = _lay_out_form()
     with gr.Row(elem_classes=["compare-running"], visible=False) as running_row:
-        running = gr.HTML(label="Progress", js_on_load=None)
+        running = gr.HTML(label="Progress", js_on_load=None, apply_default_css=False)
         cancel = gr.Button("Cancel", variant="stop", scale=0, min_width=90)
-    trouble = gr.HTML(label="What went wrong", js_on_load=None, visible=False)
+    trouble = gr.HTML(label="What went wrong", js_on_load=None, apply_default_css=False, visible=False)
 
     with gr.Column(elem_classes=["compare-results"], visible=False) as results:
         picker = gr.Dropdown(
             [], label="Comparison", interactive=True, allow_custom_value=True, elem_classes=["compare-picker"]
         )
-        ruling = gr.HTML(label="Verdict", js_on_load=None)
-        rows = gr.HTML(label="Comparison of the rungs", js_on_load=None)
+        ruling = gr.HTML(label="Verdict", js_on_load=None, apply_default_css=False)
+        rows = gr.HTML(label="Comparison of the rungs", js_on_load=None, apply_default_css=False)
         with gr.Accordion("Prompts that were tried for the base", open=False, elem_classes=["more"]):
-            tried = gr.HTML(label="Prompts tried", js_on_load=None)
+            tried = gr.HTML(label="Prompts tried", js_on_load=None, apply_default_css=False)
         section("Wins and losses", "the same question, both answers, and the rules they kept")
         by = gr.Radio([], label="Show", show_label=False, elem_classes=["sifts"])
-        pairs = gr.HTML(label="Answers side by side", js_on_load=None)
+        pairs = gr.HTML(label="Answers side by side", js_on_load=None, apply_default_css=False)
         more = gr.Button(f"Show {_MORE_PAIRS} more", scale=0, elem_classes=["show-more"])
 
     # -- what is shown -----------------------------------------------------------------------------------------
@@ -110,9 +113,12 @@ def build(workspace: Workspace) -> CompareWidgets:
     def show(job_id: str, already: str, *, known: Sequence[Job] | None = None) -> list[Any]:
         jobs = comparisons(workspace.store) if known is None else known
         job = _job_to_show(workspace, job_id, jobs)
-        picked = gr.update(choices=[(_past(j), str(j.id)) for j in jobs if _is_found(j)], value=_value_of(job))
-        now = f"{job.id}:{job.change}" if job else ""
-        inside = [gr.skip()] * len(result_outputs) if already == now else _results(workspace, job)
+        read = _job_to_read(job, jobs)
+        picked = gr.update(
+            choices=[(_past(j), str(j.id)) for j in jobs if _is_found(j)], value=str(read.id) if read else None
+        )
+        now = f"{read.id}:{read.change}" if read else ""
+        inside = [gr.skip()] * len(result_outputs) if already == now else _results(workspace, read)
         return [str(job.id) if job else "", now, picked, *_frame(workspace, job, jobs), *inside]
 
     def look(job_id: str, already: str, offer: str, client_key: str, *chosen: str) -> list[Any]:
@@ -211,13 +217,13 @@ def build(workspace: Workspace) -> CompareWidgets:
     picker.input(handler(lambda job_id: show(job_id, "")), picker, shown_outputs, **quietly)
     by.input(
         handler(lambda job_id, sifted: [*show_pairs(job_id, sifted, _FIRST_PAIRS), _FIRST_PAIRS]),
-        [shown, by],
+        [picker, by],
         [pairs, more, limit],
         **quietly,
     )
     more.click(
         handler(lambda job_id, sifted, n: [*show_pairs(job_id, sifted, n + _MORE_PAIRS), n + _MORE_PAIRS]),
-        [shown, by, limit],
+        [picker, by, limit],
         [pairs, more, limit],
         **quietly,
     )
@@ -335,8 +341,11 @@ def _active(workspace: Workspace, job_id: str, jobs: Sequence[Job]) -> Job | Non
     return next((j for j in jobs if not j.is_over), None)
 
 
-def _value_of(job: Job | None) -> str | None:
-    return str(job.id) if job is not None and _is_found(job) else None
+def _job_to_read(job: Job | None, jobs: Sequence[Job]) -> Job | None:
+    """While a comparison has found nothing yet, the one before it stays to be read."""
+    if job is not None and _is_found(job):
+        return job
+    return next((j for j in jobs if _is_found(j)), None)
 
 
 def _past(job: Job) -> str:
@@ -358,17 +367,17 @@ def _frame(workspace: Workspace, job: Job | None, jobs: Sequence[Job]) -> list[A
         gr.Row(visible=active is not None),
         _going(active) if active is not None else "",
         gr.HTML(wrong, visible=bool(wrong)),
-        gr.Column(visible=job is not None and _is_found(job)),
+        gr.Column(visible=_job_to_read(job, jobs) is not None),
     ]
 
 
 def _going(job: Job) -> str:
-    words = job.message or ("Waits for its turn" if job.is_waiting else job.state.capitalize())
-    if job.total:
-        words = f"{job.step} of {job.total} answers · {words}"
+    words = f"{job.step} of {job.total} answers" if job.total else job.state.capitalize()
+    said = job.message or ("Waits for its turn." if job.is_waiting else "")
     return (
         f'<p class="running-title"><b>{html.escape(job.title)}</b> '
-        f'<a href="?tab=jobs&amp;job={job.id}">Job {job.id}</a></p>{progress(job.progress, words)}'
+        f'<a href="?tab=jobs&amp;job={job.id}">Job {job.id}</a></p>'
+        f'{progress(job.progress, words)}<p class="quiet">{html.escape(said)}</p>'
     )
 
 
@@ -437,8 +446,7 @@ def _verdict_html(found: Comparison, ruling: Verdict) -> str:
         f'<div class="verdict"><div class="ruling" data-tone="{_TONES[ruling.outcome]}">'
         f'<span class="mark" aria-hidden="true">{_MARKS[ruling.outcome]}</span>'
         f"<h2>{html.escape(ruling.sentence)}</h2><p>{html.escape(ruling.reason)}</p>"
-        f'<p class="quiet">Scores are the share of rules that an answer keeps, on {html.escape(found.snapshot)}. In brackets: '
-        "the 95 % interval. The difference is paired: both answered the same questions.</p></div>"
+        f'<p class="footnote">A score is the share of rules that an answer keeps, on {html.escape(found.snapshot)}.</p></div>'
         f"<figure>{ladder_chart(points)}<figcaption>Higher is better, further left is cheaper. "
         "Bars: 95 % interval. Size: new parameters.</figcaption></figure></div>"
     )
@@ -446,10 +454,14 @@ def _verdict_html(found: Comparison, ruling: Verdict) -> str:
 
 def _rows_html(rows: Sequence[RungRow]) -> str:
     heads = (
-        *("Rung", "Model", "Prompt", "n", "Score [95 %]", "Difference [95 %]", "All rules kept [95 %]"),
+        *("Rung", "Model", "Prompt", "n", "Score", "Difference", "All rules kept"),
         *("Build time", "New parameters", "Tokens per call", "Time per call"),
     )
-    return rows_to_read("The rungs side by side", heads, [_row_cells(row) for row in rows])
+    table = rows_to_read("The rungs side by side", heads, [_row_cells(row) for row in rows], widths=_ROW_WIDTHS)
+    return (
+        f'<div class="sheet-card">{table}</div><p class="footnote">In brackets: the 95 % interval. The difference is paired: '
+        "both answered the same questions. Tokens: prompt + answer.</p>"
+    )
 
 
 def _row_cells(row: RungRow) -> tuple[str, ...]:
@@ -470,11 +482,13 @@ def _row_cells(row: RungRow) -> tuple[str, ...]:
 
 
 def _tried_html(tried: Sequence[Evaluation], best: str) -> str:
-    heads = ("Prompt", "n", "Score [95 %]", "Tokens per call", "Time per call")
+    heads = ("Prompt", "n", "Score", "Tokens per call", "Time per call")
     where = tried[0].snapshot if tried else ""
     lines = [_tried_cells(e, best) for e in sorted(tried, key=lambda e: -e.score)]
-    return f"<p>{_quiet(f'Measured on {where}, which the verdict does not use.')}</p>" + rows_to_read(
-        "Prompts tried", heads, lines
+    table = rows_to_read("Prompts tried", heads, lines)
+    return (
+        f'<p class="footnote">Measured on {html.escape(where)}, which the verdict does not use.</p>'
+        f'<div class="sheet-card">{table}</div>'
     )
 
 
@@ -519,11 +533,11 @@ def _side_html(row: RungRow, scored: ScoredItem, text: str, pair: AnswerPair) ->
 
 
 def _value(interval: Interval, write: Callable[[float], str]) -> str:
-    return f"<b>{write(interval.value)}</b> {_quiet(f'[{write(interval.low)}, {write(interval.high)}]')}"
+    return f"<b>{write(interval.value)}</b><br>{_quiet(f'[{write(interval.low)}, {write(interval.high)}]')}"
 
 
 def _tokens(prompt: float, answer: float) -> str:
-    return f"{prompt + answer:.0f} {_quiet(f'({prompt:.0f} + {answer:.0f})')}"
+    return f"{prompt + answer:.0f}<br>{_quiet(f'{prompt:.0f} + {answer:.0f}')}"
 
 
 def _percent(share: float) -> str:

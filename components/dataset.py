@@ -129,11 +129,12 @@ def build(workspace: Workspace) -> DatasetWidgets:
     with gr.Row(elem_classes=["columns", "dataset-columns"]) as body:
         browser = _lay_out_browser()
         form = _lay_out_form()
-    asked_dataset = gr.Textbox("", label="Dataset asked for", visible="hidden")
-    asked_record = gr.Textbox("", label="Record asked for", visible="hidden")
+    with gr.Row(elem_classes=["off-screen"]):
+        asked_dataset = gr.Textbox("", label="Dataset asked for", visible="hidden")
+        asked_record = gr.Textbox("", label="Record asked for", visible="hidden")
+        mode = gr.Textbox("records", label="What is open", visible="hidden")
 
     page = _Page(workspace, browser, form)
-    mode = gr.Textbox("records", label="What is open", visible="hidden")
     frame = [mode, add, bring, freeze, nothing.box, body, importer.box]
     everything = [*frame, *page.outputs]
 
@@ -192,8 +193,9 @@ def _lay_out_browser() -> _Browser:
             shown = markup()
             following = gr.Button("Next", size="sm", min_width=0, scale=0)
             last = gr.Button("Last", size="sm", min_width=0, scale=0)
-    chosen = gr.Textbox("", label="Dataset", visible="hidden")
-    page = gr.Number(1, label="Page", precision=0, visible="hidden")
+    with gr.Row(elem_classes=["off-screen"]):
+        chosen = gr.Textbox("", label="Dataset", visible="hidden")
+        page = gr.Number(1, label="Page", precision=0, visible="hidden")
     return _Browser(
         chosen, datasets, about, said, search, category, split, rows, shown, page, first, previous, following, last
     )
@@ -221,8 +223,9 @@ def _lay_out_form() -> _Form:
             save = gr.Button("Save", variant="primary", min_width=0, scale=0)
             reload = gr.Button("Reload record", min_width=0, scale=0)
         history = markup()
-    record = gr.Number(None, label="Record", precision=0, visible="hidden")
-    revision = gr.Number(None, label="Revision", precision=0, visible="hidden")
+    with gr.Row(elem_classes=["off-screen"]):
+        record = gr.Number(None, label="Record", precision=0, visible="hidden")
+        revision = gr.Number(None, label="Revision", precision=0, visible="hidden")
     return _Form(record, revision, heading, fields, message, history, back, forth, save, reload)
 
 
@@ -579,7 +582,7 @@ def _sheet(page: Page, where: RecordFilter, current: int) -> list[Any]:
     is_first, is_last = page.number == 1, page.number == page.pages
     words = f"{page.first:,}–{page.last:,} of {page.total:,}" if page.total else "0 records"
     buttons = [gr.Button(interactive=not off) for off in (is_first, is_first, is_last, is_last)]
-    return [listed, f'<span aria-live="polite">{words}</span>', page.number, *buttons]
+    return [f'<div class="records">{listed}</div>', f'<span aria-live="polite">{words}</span>', page.number, *buttons]
 
 
 _NOTHING_FOUND = "No record matches. Take a word out of the search, or choose all categories and splits."

@@ -110,7 +110,7 @@ def form(
 def _lay_out(fields: Sequence[Field], columns: int) -> dict[str, Component]:
     if columns == 1:
         return {f.name: _widget(f) for f in fields}
-    made = {}
+    made: dict[str, Component] = {}
     for start in range(0, len(fields), columns):
         with gr.Row(elem_classes=["form-row"]):
             made |= {f.name: _widget(f) for f in fields[start : start + columns]}
@@ -128,8 +128,10 @@ def _widget(field: Field) -> Component:
     match field.kind:
         case "bool":
             return gr.Checkbox(**common)
+        case "int" | "float" if field.is_optional:
+            return gr.Textbox(**common, placeholder="Empty")  # gr.Number turns an empty box into 0
         case "int" | "float":
-            return gr.Number(**common, placeholder="empty" if field.is_optional else None)
+            return gr.Number(**common)
         case "choice" if len(field.choices) <= 4 and not field.is_optional:
             return gr.Radio(choices=list(field.choices), **common)
         case "choice":
@@ -145,4 +147,5 @@ def _shown(field: Field, value: Any) -> Any:
         return "\n".join(str(item) for item in value or ())
     if field.kind == "choice" and value is not None:
         return getattr(value, "value", value)
-    return str(value) if field.kind == "text" and value is not None else value
+    is_written = field.kind == "text" or (field.is_optional and field.kind in ("int", "float"))
+    return ("" if value is None else str(value)) if is_written else value

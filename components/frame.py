@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import gradio as gr
+from gradio.blocks import Block
 from markdown_it import MarkdownIt
 
 from components.theme import ASSETS
@@ -153,7 +154,8 @@ def _with_request_first(wrapper: Callable[..., Any], fn: Callable[..., Any], nam
 
 def page_header(tab: str, sentence: str, title: str | None = None) -> gr.Row:
     """The first line of a page: name, purpose, and "?" for its help; the primary action goes inside the `with`."""
-    with gr.Row(elem_classes=["page-header"], equal_height=False) as row:
+    row = gr.Row(elem_classes=["page-header"], equal_height=False)
+    with row:
         markup(
             f'<div class="page-title"><h1>{html.escape(title or tab.capitalize())}</h1>'
             f"<p>{html.escape(sentence)}</p>{_help(tab)}</div>",
@@ -303,7 +305,7 @@ class Refresh:
 
     fn: Callable[..., Any]
     inputs: Sequence[gr.components.Component] = ()
-    outputs: Sequence[gr.components.Component | gr.layouts.BlockContext] = ()
+    outputs: Sequence[Block] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -395,7 +397,8 @@ def _brand(workspace: Workspace) -> str:
 
 def _status(job: Job | None, engine: str) -> str:
     """The middle of the header. `data-title` is what the browser's title says (see assets/head.html)."""
-    return f'<div class="status" data-title="{html.escape(_browser_title(job), quote=True)}">{_job_chip(job)}{_engine(engine)}</div>'
+    title = html.escape(_browser_title(job), quote=True)
+    return f'<div class="status" data-title="{title}">{_job_chip(job)}{_engine(engine)}</div>'
 
 
 def _job_chip(job: Job | None) -> str:
@@ -420,7 +423,7 @@ def _engine(state: str) -> str:
     }
     return (
         f'<span class="engine" data-state="{state}" title="{tips.get(state, "")}"><i aria-hidden="true"></i>'
-        f'<span>Model {words.get(state, state)}</span></span>'
+        f"<span>Model {words.get(state, state)}</span></span>"
     )
 
 

@@ -91,7 +91,7 @@ def build(workspace: Workspace) -> JobsWidgets:
         with gr.Column(scale=3, min_width=520):
             rows = pick_list("Jobs, newest first", elem_id="job-list")
         with gr.Column(scale=2, min_width=420, elem_classes=["card", "job-detail"]):
-            head = gr.HTML(label="The job that is open", js_on_load=None)
+            head = gr.HTML(label="The job that is open", js_on_load=None, apply_default_css=False)
             with gr.Row(elem_classes=["actions"]):
                 buttons = {
                     name: gr.Button(
@@ -104,7 +104,7 @@ def build(workspace: Workspace) -> JobsWidgets:
                     )
                     for name, words in _ACTIONS.items()
                 }
-            body = gr.HTML(label="Facts, log and events", js_on_load=None)
+            body = gr.HTML(label="Facts, log and events", js_on_load=None, apply_default_css=False)
 
     detail_outputs = [head, *buttons.values(), body]
     look_outputs = [shown, listed, opened, empty.box, columns, rows, *detail_outputs]
@@ -210,7 +210,7 @@ def _cells(job: Job) -> tuple[str, ...]:
 
 
 def _state_chip(job: Job) -> str:
-    return chip(job.state, _TONES.get(job.state, ""), _WORDS.get(job.state, "Waits for its turn."))
+    return chip(job.state.capitalize(), _TONES.get(job.state, ""), _WORDS.get(job.state, "Waits for its turn."))
 
 
 def _progress_html(job: Job) -> str:
@@ -251,6 +251,8 @@ def _head_html(workspace: Workspace, job: Job) -> str:
     ]
     if job.is_active or (job.progress is not None and job.state in ("paused", "failed", "lost")):
         parts.append(progress(job.progress, _how_far(job)))
+    if job.is_active and job.message:
+        parts.append(f'<p class="quiet">{html.escape(job.message)}</p>')
     if job.error:
         parts.append(notice(job.error, "bad"))
     parts.append(_result_html(workspace, job))
@@ -261,8 +263,7 @@ def _state_words(workspace: Workspace, job: Job) -> str:
     if job.state == "queued":
         before = ahead_of(workspace.store, job)
         return f"Waits for its turn: {before} before it." if before else "Waits for its turn: it is next."
-    words = _WORDS[job.state]
-    return f"{words} {job.message}" if job.message and job.is_active else words
+    return _WORDS[job.state]
 
 
 def _how_far(job: Job) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 
 from components.forms import Form, form
-from components.frame import Refresh, TabWidgets, card, chip, handler, page_header, table, user_of
+from components.frame import Refresh, TabWidgets, card, chip, handler, notice, page_header, table, user_of
 from studio.backends import Partial, side_by_side
 from studio.errors import InputError, StudioError
 from studio.models import EMBEDDED, conversion, licence
@@ -240,6 +240,7 @@ def _question_widgets(workspace: Workspace) -> _Asking:
         value="zero-shot",
         label="Template",
         elem_id="template",
+        elem_classes=["two-wide"],
     )
     summary = gr.HTML(_summary("zero-shot"), js_on_load=None)
     chosen.change(
@@ -290,7 +291,8 @@ def _answer_column(number: int) -> _Column:
             placeholder="The answer appears here, word by word.",
             elem_id=f"answer-{number + 1}",
         )
-        answer_id = gr.Textbox("", visible="hidden", label=f"Number of answer {number + 1}")
+        with gr.Row(elem_classes=["off-screen"]):
+            answer_id = gr.Textbox("", label=f"Number of answer {number + 1}")
         with gr.Row(elem_classes=["form-row"]):
             keep = gr.Button("Keep", min_width=80, interactive=False)
             send = gr.Button("To dataset", min_width=100, interactive=False)
@@ -322,7 +324,7 @@ def _head(ref: ModelRef | None, partial: Partial | None) -> str:
     if ref is None or partial is None:
         return '<div class="answer-head"><span class="muted">No answer yet</span></div>'
     if partial.error:
-        return f'<div class="answer-head">{chip(str(ref))}<span class="bad">{html.escape(partial.error)}</span></div>'
+        return f'<div class="answer-head">{chip(str(ref))}</div>{notice(partial.error, "bad")}'
     if not partial.finish:
         words = "answering" if partial.text else "reading the prompt"
         return f'<div class="answer-head">{chip(str(ref))}<span class="muted">{words}</span></div>'
@@ -338,7 +340,7 @@ def _head(ref: ModelRef | None, partial: Partial | None) -> str:
 def _budget(counts: tuple[int, int, int] | None, trouble: str = "") -> str:
     """The token bar: prompt and room for the answer against the model's window."""
     if trouble:
-        return f'<div class="budget"><span class="bad">{html.escape(trouble)}</span></div>'
+        return notice(trouble, "bad")
     if counts is None:
         return '<div class="budget"><span class="muted">Tokens are counted as you type.</span></div>'
     used, room, window = counts

@@ -105,6 +105,7 @@ def build(workspace: Workspace) -> TuningWidgets:
                 figures = gr.HTML(js_on_load=None)
         samples = gr.HTML(js_on_load=None)
     with card("Runs"):
+        none_yet = gr.HTML(_none_yet(workspace), js_on_load=None)
         runs = table(
             ["Run", "State", "Base", "Data", "How", "Loss before", "Loss after", "Took", "Started"],
             label="Runs",
@@ -112,7 +113,12 @@ def build(workspace: Workspace) -> TuningWidgets:
             rows=_runs(workspace),
             max_height=320,
             elem_id="runs",
+            visible=bool(_runs(workspace)),
         )
+
+    def list_runs() -> list[Any]:
+        rows = _runs(workspace)
+        return [_none_yet(workspace), gr.Dataframe(value=rows, visible=bool(rows))]
 
     run_widgets = [on_screen, title, bar, pause, cancel, go_on, try_it, curve, figures, samples]
 
@@ -120,10 +126,10 @@ def build(workspace: Workspace) -> TuningWidgets:
         task = knobs.read(values)
         preflight(workspace.store, workspace.path, task)
         job = workspace.queue(task, author=user_of(request), client_key=client_key)
-        return [secrets.token_hex(8), str(job.id), *_run(workspace, str(job.id)), _runs(workspace)]
+        return [secrets.token_hex(8), str(job.id), *_run(workspace, str(job.id)), *list_runs()]
 
     def show(run: str) -> list[Any]:
-        return [*_run(workspace, run), _runs(workspace)]
+        return [*_run(workspace, run), *list_runs()]
 
     def ask_for(intent: Any, run: str, user: str) -> list[Any]:
         workspace.store.request_job(_number(run), intent, by=user)
@@ -146,7 +152,7 @@ def build(workspace: Workspace) -> TuningWidgets:
     start.click(
         handler(begin),
         [key, *knobs.inputs],
-        [key, shown, *run_widgets, runs],
+        [key, shown, *run_widgets, none_yet, runs],
         validator=_after_key(knobs.validator()),
         api_name="tune_lora",
     )
@@ -155,9 +161,9 @@ def build(workspace: Workspace) -> TuningWidgets:
         (cancel, cancel_run, "cancel_run"),
         (go_on, resume_run, "resume_run"),
     ):
-        button.click(handler(fn), shown, [*run_widgets, runs], show_progress="hidden", api_name=name)
+        button.click(handler(fn), shown, [*run_widgets, none_yet, runs], show_progress="hidden", api_name=name)
     runs.select(handler(pick), None, [shown, *run_widgets], show_progress="hidden", api_visibility="private")
-    shown.change(handler(show), shown, [*run_widgets, runs], show_progress="hidden", api_visibility="private")
+    shown.change(handler(show), shown, [*run_widgets, none_yet, runs], show_progress="hidden", api_visibility="private")
     for widget in knobs.inputs:
         widget.change(  # type: ignore[attr-defined]
             handler(lambda *values: _plan(workspace, knobs.named(values))),
@@ -181,11 +187,11 @@ def build(workspace: Workspace) -> TuningWidgets:
             _plan(workspace, given),
             run,
             *_run(workspace, run),
-            _runs(workspace),
+            *list_runs(),
         ]
 
     return TuningWidgets(
-        refresh=Refresh(reread, [shown, *knobs.inputs], [data, base, plan, shown, *run_widgets, runs]),
+        refresh=Refresh(reread, [shown, *knobs.inputs], [data, base, plan, shown, *run_widgets, none_yet, runs]),
         links={"run": shown},
         run=shown,
         try_it=try_it,
@@ -313,6 +319,12 @@ def _samples(rows: list[dict[str, Any]]) -> str:
 def _runs(workspace: Workspace) -> list[list[Any]]:
     jobs = [j for j in workspace.store.jobs(limit=200) if j.kind == Lora.kind]
     return [_run_row(j) for j in jobs[:50]]
+
+
+def _none_yet(workspace: Workspace) -> str:
+    if _runs(workspace):
+        return ""
+    return '<p class="muted">No runs yet. Start one above: the example snapshot and the model are already chosen.</p>'
 
 
 def _run_row(job: Job) -> list[Any]:

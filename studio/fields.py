@@ -116,7 +116,7 @@ def _field(name: str, info: FieldInfo) -> Field:
         title=info.title or name.replace("_", " ").capitalize(),
         help=info.description or "",
         kind=kind,
-        default=None if info.is_required() else info.get_default(call_default_factory=True),  # type: ignore[call-arg]
+        default=None if info.is_required() else info.get_default(call_default_factory=True),
         is_required=info.is_required(),
         is_optional=is_optional,
         choices=tuple((str(labels.get(str(c), _words(c))), c) for c in choices),

@@ -130,7 +130,7 @@ def spawn(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=None if env is None else dict(env),
+            env=_with_studio(os.environ if env is None else env),
             start_new_session=True,
             close_fds=True,
         )
@@ -139,6 +139,12 @@ def spawn(
         with contextlib.suppress(ProcessLookupError):
             os.setpriority(os.PRIO_PGRP, process.pid, nice)
     return process
+
+
+def _with_studio(env: Mapping[str, str]) -> dict[str, str]:
+    """The environment in which `python -m studio…` finds this studio, wherever we were started from."""
+    root = str(Path(__file__).resolve().parents[1])
+    return {**env, "PYTHONPATH": os.pathsep.join(filter(None, [root, env.get("PYTHONPATH")]))}
 
 
 def signal_holder(path: Path, number: signal.Signals) -> bool:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from studio.backends import Backend, open_backend
 from studio.engine.client import EngineClient
-from studio.errors import NotFound, StorageError
+from studio.errors import NotFound, StorageError, StudioError
 from studio.jobs import queue
-from studio.models import Weights, catalogue, resolve
+from studio.models import Weights, catalogue, convert, resolve
 from studio.settings import Settings
 from studio.specs import ModelRef
 from studio.store import Job, Store, read_rows
 from studio.tasks import Task
 
 __all__ = ["Offer", "Workspace"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,20 @@ class Workspace:
         return open_backend(
             ref, settings=self.settings, store=self.store, workspace=self.path, engine=self.engine
         )
+
+    def prepare(self) -> threading.Thread:
+        """Convert the embedded model in the background; pages show how far it is (studio.models.conversion)."""
+
+        def work() -> None:
+            try:
+                convert(self.settings.cache, lambda share, message: None)
+            except StudioError as error:
+                # The page says it again, with the cure, when somebody chooses the model.
+                log.error("The embedded model is not ready: %s", error)
+
+        thread = threading.Thread(target=work, name="prepare", daemon=True)
+        thread.start()
+        return thread
 
     def offers(self) -> list[Offer]:
         """Models that answer here: those in the catalogue, those in the models folder, and finished runs, newest first."""

@@ -1,3 +1,3 @@
 """Fixtures that every test may use."""
 
-pytest_plugins = ["tests.fixtures_models", "tests.fixtures_store"]
+pytest_plugins = ["tests.fixtures_models", "tests.fixtures_store", "tests.fixtures_journeys"]

@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-import studio
 from studio.errors import Conflict, RunError, StudioError
 from studio.jobs.checkpoints import Checkpoints
 from studio.jobs.manifest import Manifest
@@ -159,8 +158,6 @@ class Supervisor:
                 env.pop(name, None)
             else:
                 env[name] = value if isinstance(value, str) else json.dumps(value)
-        root = str(Path(studio.__file__).parents[1])
-        env["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         env |= {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1", "TOKENIZERS_PARALLELISM": "false"}
         if self._settings.offline:
             env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}

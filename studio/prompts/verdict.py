@@ -78,9 +78,11 @@ def _cost(prompt: RungRow, tuned: RungRow) -> str:
     """What the higher rung asks for, and what it saves per call."""
     before, after = (row.prompt_tokens + row.output_tokens for row in (prompt, tuned))
     per_call = f"{after:.0f} tokens per call instead of {before:.0f}"
-    return (
-        f"It needs {tuned.new_parameters:,} new parameters, {_spoken(tuned.build_seconds)} of training, and {per_call}."
-    )
+    return f"It needs {_counted(tuned.new_parameters)} new parameters, {_spoken(tuned.build_seconds)} of training, and {per_call}."
+
+
+def _counted(count: int) -> str:
+    return f"{count / 1e6:.1f} million" if count >= 1_000_000 else f"{count:,}"
 
 
 def _spoken(seconds: float) -> str:

@@ -99,7 +99,9 @@ class Guard:
             return
         connection = HTTPConnection(scope)
         if is_foreign(connection):
-            await _refuse(scope, receive, send, 403, "This request came from another web page. Use the studio's own page.")
+            await _refuse(
+                scope, receive, send, 403, "This request came from another web page. Use the studio's own page."
+            )
         elif connection.url.path not in _OPEN_PATHS and self.identify(connection) is None:
             await _refuse(scope, receive, send, 401, "You are not signed in. Reload the page to sign in again.")
         else:

@@ -19,7 +19,9 @@ def session_secret(workspace: Path) -> str:
         key = made or path.read_text(encoding="ascii").strip()
         path.chmod(0o600)
     except OSError as error:
-        raise StorageError(f"The key file {path} cannot be used ({error.strerror}). Make it readable, or delete it.") from error
+        raise StorageError(
+            f"The key file {path} cannot be used ({error.strerror}). Make it readable, or delete it."
+        ) from error
     if len(key) < 32:
         raise StorageError(f"The key file {path} is cut short. Delete it: a new one is made at the next start.")
     return key
