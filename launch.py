@@ -10,6 +10,7 @@ import components  # noqa: F401  # first of all: it keeps Gradio and the hub cli
 from studio.errors import StudioError
 from studio.example import load_example
 from studio.jobs import Supervisor, claim_workspace
+from studio.offline import forbid_outbound_calls
 from studio.serving.server import keep_log, listen, serve, url_of
 from studio.settings import Settings
 from studio.workspace import Workspace
@@ -19,6 +20,8 @@ def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 2, with one sentence, when the studio cannot start like this."""
     try:
         settings = Settings(**_flags(argv))
+        if settings.offline:
+            forbid_outbound_calls()
         bound = listen(settings.host, settings.port)
         workspace = Workspace.open(settings=settings)
         lock = claim_workspace(workspace.path, url_of(bound))

@@ -25,6 +25,7 @@ from components.frame import (
     duration,
     empty_state,
     handler,
+    markup,
     notice,
     page_header,
     progress,
@@ -80,28 +81,26 @@ def build(workspace: Workspace) -> CompareWidgets:
         limit = gr.Number(_FIRST_PAIRS, label="Answers shown", visible="hidden", precision=0)
 
     with gr.Column(elem_classes=["card", "compare-form"]):
-        said = gr.HTML(
-            label="What a comparison would do", elem_classes=["compare-plan"], js_on_load=None, apply_default_css=False
-        )
+        said = markup(label="What a comparison would do", elem_classes=["compare-plan"])
         fold = gr.Accordion("What to compare", open=False, elem_classes=["more"])
         with fold:
             knobs = _lay_out_form()
     with gr.Row(elem_classes=["compare-running"], visible=False) as running_row:
-        running = gr.HTML(label="Progress", js_on_load=None, apply_default_css=False)
+        running = markup(label="Progress")
         cancel = gr.Button("Cancel", variant="stop", scale=0, min_width=90)
-    trouble = gr.HTML(label="What went wrong", js_on_load=None, apply_default_css=False, visible=False)
+    trouble = markup(label="What went wrong", visible=False)
 
     with gr.Column(elem_classes=["compare-results"], visible=False) as results:
         picker = gr.Dropdown(
             [], label="Comparison", interactive=True, allow_custom_value=True, elem_classes=["compare-picker"]
         )
-        ruling = gr.HTML(label="Verdict", js_on_load=None, apply_default_css=False)
-        rows = gr.HTML(label="Comparison of the rungs", js_on_load=None, apply_default_css=False)
+        ruling = markup(label="Verdict")
+        rows = markup(label="Comparison of the rungs")
         with gr.Accordion("Prompts that were tried for the base", open=False, elem_classes=["more"]):
-            tried = gr.HTML(label="Prompts tried", js_on_load=None, apply_default_css=False)
+            tried = markup(label="Prompts tried")
         section("Wins and losses", "the same question, both answers, and the rules they kept")
         by = gr.Radio([], label="Show", show_label=False, elem_classes=["sifts"])
-        pairs = gr.HTML(label="Answers side by side", js_on_load=None, apply_default_css=False)
+        pairs = markup(label="Answers side by side")
         more = gr.Button(f"Show {_MORE_PAIRS} more", scale=0, elem_classes=["show-more"])
 
     # -- what is shown -----------------------------------------------------------------------------------------
@@ -278,7 +277,9 @@ def _lay_out_form() -> Form[Compare]:
         given["templates"] = gr.CheckboxGroup(
             [(t.title, t.name) for t in templates().values()], value=list(tries.default), label=tries.title
         )
-        made = form(Compare, given=given)
+        told = Compare.model_fields["guidelines"]
+        given["guidelines"] = gr.Textbox(label=told.title, info=told.description, lines=3)
+        made = form(Compare, given=given, columns=2)
     return dataclasses.replace(made, folded=frozenset(Compare.model_fields) - set(_CHOOSERS))
 
 

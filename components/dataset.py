@@ -45,7 +45,7 @@ from studio.instructions import (
     page_of,
     take_snapshot,
 )
-from studio.store import Dataset, Record, RecordFilter
+from studio.store import Dataset, Record, RecordFilter, Snapshot
 from studio.workspace import Workspace
 
 __all__ = ["DatasetWidgets", "build"]
@@ -167,7 +167,7 @@ def build(workspace: Workspace) -> DatasetWidgets:
 
 
 def _lay_out_browser() -> _Browser:
-    with gr.Column(scale=0, min_width=216, elem_classes=["shelf"]):
+    with gr.Column(scale=0, min_width=184, elem_classes=["shelf"]):
         section("Datasets")
         datasets = pick_list("Datasets", elem_id="datasets")
         about = markup()
@@ -177,7 +177,9 @@ def _lay_out_browser() -> _Browser:
             search = gr.Textbox(
                 label="Search",
                 show_label=False,
-                placeholder="Search instruction, context and response",
+                placeholder="Search the records",
+                lines=1,
+                max_lines=1,
                 scale=1,
                 min_width=160,
                 container=False,
@@ -202,7 +204,7 @@ def _lay_out_browser() -> _Browser:
 
 
 def _lay_out_form() -> _Form:
-    with card(scale=0, min_width=376, elem_classes=["record"]):
+    with card(scale=0, min_width=344, elem_classes=["record"]):
         with gr.Row(elem_classes=["record-head"]):
             heading = markup()
             back = gr.Button("Previous", size="sm", min_width=0, scale=0)
@@ -302,14 +304,10 @@ class _Page:
         words = f"<p>{html.escape(dataset.description)}</p>" if dataset.description else ""
         taken = [s for s in self.store.snapshots("data") if s.name == dataset.name]
         rows = [
-            (f"<b>@{s.version}</b>", f"{s.rows:,}", f'<span title="{_at(s.created_at)}">{_day(s.created_at)}</span>')
-            for s in taken
+            (f'<b>{html.escape(s.ref)}</b><p class="quiet" title="{_at(s.created_at)}">{_size(s)}</p>',) for s in taken
         ]
-        listed = (
-            rows_to_read("Snapshots: version, records, day", (), rows, widths=("", "64px", "64px"))
-            if rows
-            else "<p>None yet. A snapshot freezes the records, so that a model can be traced back to them.</p>"
-        )
+        none = "<p>None yet. A snapshot freezes the records, so that a model can be traced back to them.</p>"
+        listed = rows_to_read("Snapshots", (), rows) if rows else none
         return (
             f'<div class="about">{words}<p>{html.escape(licence)}</p>'
             f'<h3 class="section-title">Snapshots</h3>{listed}</div>'
@@ -465,7 +463,7 @@ def _wire_import(
     def open_card(name: str, record: float | None, *typed: str) -> list[Any]:
         page.must_be_saved(record, typed)
         names = [d.name for d in workspace.store.datasets()]
-        return [gr.Dropdown(choices=names, value=name or None), *_frame_for("import")]
+        return [gr.Dropdown(choices=names), *_frame_for("import")]
 
     def close_card() -> list[Any]:
         return _frame_for("records" if workspace.store.datasets() else "empty")
@@ -573,7 +571,7 @@ def _kept(outputs: Sequence[Any]) -> list[Any]:
 def _sheet(page: Page, where: RecordFilter, current: int) -> list[Any]:
     """The table of a page and the pager under it, in the order of `_Browser.sheet`."""
     rows = [(r.id, _row(r)) for r in page.records]
-    widths = ("60px", "38%", "", "132px", "88px")
+    widths = ("52px", "", "", "116px", "84px")
     head = ("No.", "Instruction", "Response", "Category", "Split")
     if rows:
         listed = rows_to_pick("Records", head, rows, current=current, widths=widths)
@@ -613,6 +611,10 @@ def _words(category: str) -> str:
 
 def _heading(words: str) -> str:
     return f'<h2 class="section-title">{html.escape(words)}</h2>'
+
+
+def _size(snapshot: Snapshot) -> str:
+    return f"{snapshot.rows:,} record{'' if snapshot.rows == 1 else 's'}, {_day(snapshot.created_at)}"
 
 
 def _day(at: float) -> str:

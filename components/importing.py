@@ -14,7 +14,7 @@ from gradio.utils import get_upload_folder
 from components.frame import actions, card, handler, markup, notice, section, user_of
 from components.picking import rows_to_read
 from studio.errors import InputError
-from studio.instructions import FIELDS, ImportReport, Preview, import_into, preview
+from studio.instructions import FIELDS, ImportReport, Preview, import_into, name_for, preview
 from studio.models import licence as licence_named
 from studio.workspace import Workspace
 
@@ -25,6 +25,7 @@ Step = Literal["choose", "map", "result"]
 _LEFT_OUT_SHOWN = 100
 _CELL_LETTERS = 240
 _LICENCES = ("Apache-2.0", "MIT", "CC-BY-4.0", "CC-BY-SA-3.0", "CC-BY-NC-4.0")
+_OPTIONAL = ("context", "category")
 _WRITTEN_AS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -43,10 +44,11 @@ def build_import(workspace: Workspace) -> ImportCard:
     with card("Import records", visible=False, elem_classes=["import"]) as box:
         with gr.Column() as choose:
             file = gr.File(
-                label="A table with one record a row: .csv, .tsv or .jsonl",
+                label="A .csv, .tsv or .jsonl file with one record a row",
                 file_types=[".csv", ".tsv", ".jsonl"],
                 type="filepath",
                 height=128,
+                elem_classes=["drop"],
             )
         with gr.Column(visible=False) as mapping:
             looks = markup()
@@ -73,7 +75,7 @@ def build_import(workspace: Workspace) -> ImportCard:
         with actions():
             start = gr.Button("Import", variant="primary", visible=False)
             done = gr.Button("Show the records", variant="primary", visible=False)
-            again = gr.Button("Import another file", visible=False)
+            again = gr.Button("Choose another file", visible=False)
             away = gr.Button("Cancel")
 
     steps = [choose, mapping, result, start, done, again, away]
@@ -81,7 +83,7 @@ def build_import(workspace: Workspace) -> ImportCard:
     def look(path: str) -> list[Any]:
         seen = preview(Path(path))
         chosen = [_columns(seen, field) for field in FIELDS]
-        return [_looks(Path(path), seen), *chosen, *_at("map")]
+        return [_looks(Path(path), seen), *chosen, name_for(Path(path)), *_at("map")]
 
     def import_file(
         file: str,
@@ -98,7 +100,7 @@ def build_import(workspace: Workspace) -> ImportCard:
         report = import_into(workspace.store, name, Path(file), chosen, author=user_of(request), licence=licence or "")
         return [_result(report, name), *_at("result")]
 
-    file.upload(handler(look), file, [looks, *columns.values(), *steps], api_visibility="private")
+    file.upload(handler(look), file, [looks, *columns.values(), target, *steps], api_visibility="private")
     start.click(
         handler(import_file),
         [file, target, licence, *columns.values()],
@@ -135,19 +137,20 @@ def uploaded(file: Mapping[str, Any]) -> Path:
 
 
 def _column_choice(field: str) -> gr.Dropdown:
-    may_be_empty = field in ("context", "category")
-    info = "May stay empty." if may_be_empty else "Needed."
+    info = "May stay empty." if field in _OPTIONAL else "Needed."
     return gr.Dropdown(label=field.capitalize(), info=info, choices=[], allow_custom_value=True, min_width=160)
 
 
 def _columns(seen: Preview, field: str) -> gr.Dropdown:
-    return gr.Dropdown(choices=[("(none)", ""), *((c, c) for c in seen.columns)], value=seen.mapping.get(field, ""))
+    none = [("(none)", "")] if field in _OPTIONAL else []
+    guess = seen.mapping.get(field) or ("" if none else None)
+    return gr.Dropdown(choices=[*none, *((c, c) for c in seen.columns)], value=guess)
 
 
 def _at(step: Step) -> list[Any]:
     """Visibility of the card's parts, in the order of `steps`."""
     is_map, is_result = step == "map", step == "result"
-    shown = [not is_result, is_map, is_result, is_map, is_result, is_result, not is_result]
+    shown = [step == "choose", is_map, is_result, is_map, is_result, step != "choose", not is_result]
     parts = [gr.Column] * 3 + [gr.Button] * 4
     return [part(visible=on) for part, on in zip(parts, shown, strict=True)]
 

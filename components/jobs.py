@@ -22,6 +22,7 @@ from components.frame import (
     empty_state,
     facts,
     handler,
+    markup,
     notice,
     page_header,
     progress,
@@ -91,7 +92,7 @@ def build(workspace: Workspace) -> JobsWidgets:
         with gr.Column(scale=3, min_width=520):
             rows = pick_list("Jobs, newest first", elem_id="job-list")
         with gr.Column(scale=2, min_width=420, elem_classes=["card", "job-detail"]):
-            head = gr.HTML(label="The job that is open", js_on_load=None, apply_default_css=False)
+            head = markup(label="The job that is open")
             with gr.Row(elem_classes=["actions"]):
                 buttons = {
                     name: gr.Button(
@@ -104,7 +105,7 @@ def build(workspace: Workspace) -> JobsWidgets:
                     )
                     for name, words in _ACTIONS.items()
                 }
-            body = gr.HTML(label="Facts, log and events", js_on_load=None, apply_default_css=False)
+            body = markup(label="Facts, log and events")
 
     detail_outputs = [head, *buttons.values(), body]
     look_outputs = [shown, listed, opened, empty.box, columns, rows, *detail_outputs]

@@ -116,7 +116,7 @@ def _made(models: list[Model], current: str) -> list[Any]:
         for m in models
     ]
     listed = rows_to_pick("Models made here", head, rows, current=current, widths=widths)
-    return [gr.Column(visible=not models), gr.Row(visible=bool(models)), listed]
+    return [gr.Column(visible=not models), gr.Row(visible=bool(models)), f'<div class="framed">{listed}</div>']
 
 
 def _card(workspace: Workspace, ref: str) -> str:
@@ -198,7 +198,7 @@ def _catalogue(models: list[ShelfModel]) -> str:
     ]
     listed = rows_to_read("Models to start from", head, rows, widths=widths)
     more = "A folder with safetensors weights in the workspace's models folder appears here as dir:FOLDER."
-    return f'<div class="catalogue">{listed}{_quiet(more)}</div>'
+    return f'<div class="framed">{listed}</div>{_quiet(more)}'
 
 
 def _state(model: ShelfModel) -> str:

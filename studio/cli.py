@@ -25,7 +25,9 @@ from studio.fields import Field, describe, fill_in
 from studio.instructions import FIELDS, freeze, import_file, preview
 from studio.jobs import app_holder, recipes, resume, run_here
 from studio.models import catalogue
+from studio.offline import forbid_outbound_calls
 from studio.prompts import Compare, comparison
+from studio.settings import Settings
 from studio.store import Job
 from studio.tasks import Task
 from studio.workspace import Workspace
@@ -66,6 +68,8 @@ def _end(sentence: str, code: int) -> None:
 @click.pass_context
 def ladder(context: click.Context, workspace: Path | None, database_url: str | None) -> None:
     """Build your own language model, one rung at a time."""
+    if Settings().offline:
+        forbid_outbound_calls()
     # Opened when a command first asks for it, so that --help makes no folder.
     context.obj = lambda: Workspace.open(workspace, database_url)
 

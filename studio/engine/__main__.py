@@ -8,6 +8,7 @@ from pathlib import Path
 
 import uvicorn
 
+from studio.offline import forbid_outbound_calls
 from studio.processes import Lock
 
 
@@ -17,6 +18,7 @@ def main() -> None:
     parser.add_argument("--idle-minutes", type=float, default=15.0, help="leave after this long unused")
     parser.add_argument("--threads", type=int, help="CPU threads; all cores when left out")
     options = parser.parse_args()
+    forbid_outbound_calls()
     # The first one stays; a second one leaves, and whoever started it uses the first.
     lock = Lock.take(options.folder / "engine.lock", note="engine", wait=1.5)
     if lock is None:

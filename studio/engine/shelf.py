@@ -17,6 +17,7 @@ from peft import PeftConfig, PeftModel
 from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
+from studio.engine.packing import pack
 from studio.errors import ModelError, Unsupported
 from studio.models import Weights
 from studio.models.files import weight_files
@@ -115,7 +116,7 @@ class Shelf:
                 "Check that its files are complete, or choose another model."
             ) from error
         model.requires_grad_(False)
-        return model
+        return pack(model)
 
     def _put_on(self, base: _Base, weights: Weights, adapter: Path) -> None:
         if weights.key in base.adapters:

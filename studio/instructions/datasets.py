@@ -12,7 +12,17 @@ from studio.errors import InputError, NotFound
 from studio.instructions.records import FIELDS, freeze
 from studio.store import Dataset, Record, RecordFilter, Snapshot, Store
 
-__all__ = ["PAGE_ROWS", "Page", "Taken", "is_unsaved", "neighbour", "new_dataset", "page_of", "take_snapshot"]
+__all__ = [
+    "PAGE_ROWS",
+    "Page",
+    "Taken",
+    "is_unsaved",
+    "name_for",
+    "neighbour",
+    "new_dataset",
+    "page_of",
+    "take_snapshot",
+]
 
 PAGE_ROWS = 50
 
@@ -46,12 +56,20 @@ class Taken:
 def new_dataset(store: Store, name: str, *, author: str, licence: str = "", description: str = "") -> Dataset:
     """Make an empty dataset. Its name becomes part of references, so only some signs are allowed."""
     if not re.fullmatch(r"[\w.-]+", name):
-        cured = re.sub(r"[^\w.-]+", "-", name.strip()).strip("-")
         raise InputError(
             f"'{name}' cannot name a dataset: only letters, digits, '.', '-' and '_' can be part of a reference. "
-            f"Write {cured or 'support-answers'}, for example."
+            f"Write {_cured(name) or 'support-answers'}, for example."
         )
     return store.create_dataset(name, author=author, licence=licence.strip(), description=description)
+
+
+def name_for(file: Path) -> str:
+    """A name for the dataset that a file is going to be."""
+    return _cured(file.stem) or "records"
+
+
+def _cured(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name.strip()).strip("-")
 
 
 def page_of(store: Store, dataset: Dataset, where: RecordFilter | None = None, number: int = 1) -> Page:

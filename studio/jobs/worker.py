@@ -26,6 +26,7 @@ from studio.errors import RunError, StudioError
 from studio.jobs.checkpoints import sync_tree
 from studio.jobs.manifest import Manifest
 from studio.jobs.run import StopWatch, WorkerRun, patiently
+from studio.offline import forbid_outbound_calls
 from studio.processes import Lock
 from studio.settings import Settings
 from studio.specs import ModelRef
@@ -66,6 +67,8 @@ def _work(job_id: int, attempt: int, workspace: Path) -> int:
     # A forked helper (a data loader, say) must not keep the lock of a worker that has died.
     os.register_at_fork(after_in_child=lock.release)
     settings = Settings(workspace=workspace)
+    if settings.offline:
+        forbid_outbound_calls()
     # Whoever started us brought the schema up to date; a worker must not, least of all one of an older version.
     store = Store(settings.database_url) if settings.database_url else Store.in_folder(workspace)
     try:

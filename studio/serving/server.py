@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import logging
+import signal
 import socket
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -54,7 +55,9 @@ def serve(app: FastAPI, bound: socket.socket) -> None:
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=2
     )
-    # uvicorn raises Ctrl+C again once it has closed everything; by then it has been answered.
+    # uvicorn raises the signal that ended it once more when it has closed everything. By then it has been answered,
+    # and SIGTERM's default would end the process before the caller has put its own things away.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[bound])
 

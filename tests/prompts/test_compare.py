@@ -119,7 +119,7 @@ def test_progress_counts_every_answer_and_words_say_what_is_tried(run: DeskRun) 
     _compare(run)
     assert run.steps[-1] == (4 * 10 + 2 * 40, 120)
     assert [step for step, _ in run.steps] == sorted(step for step, _ in run.steps)
-    assert run.said[0] == "Trying the prompt 'Plain question' on 10 development items."
+    assert run.said[0] == f"Trying the prompt '{template('plain').title}' on 10 development items."
     assert run.said[-1] == "L2: run:7 with the plain question on 40 frozen items."
 
 
