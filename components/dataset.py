@@ -296,7 +296,7 @@ class _Page:
 
     def _categories(self, dataset: Dataset, current: str) -> gr.Dropdown:
         counts = self.store.categories(dataset.id)
-        choices = [(f"{_words(c) or 'No category'} ({n:,})", c) for c, n in counts.items() if c]
+        choices = [(f"{_words(c)} ({n:,})", c) for c, n in counts.items() if c]
         return gr.Dropdown(choices=[(_ALL_CATEGORIES, ""), *choices], value=current if current in counts else "")
 
     def _about(self, dataset: Dataset) -> str:
@@ -604,8 +604,10 @@ def _clamped(text: str) -> str:
 
 
 def _words(category: str) -> str:
-    """open_qa -> Open QA"""
-    words = category.replace("_", " ").strip()
+    """open_qa -> Open QA. A category of somebody's own stays as it was written."""
+    if category not in CATEGORIES:
+        return category
+    words = category.replace("_", " ")
     return f"{words[:1].upper()}{words[1:]}".replace(" qa", " QA")
 
 

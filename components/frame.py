@@ -273,7 +273,7 @@ def progress(share: float | None, words: str) -> str:
 
 def duration(seconds: float) -> str:
     """'8 s', '3 min', '1 h 20 min': as exact as anyone plans."""
-    if seconds < 60:
+    if round(seconds) < 60:
         return f"{max(0, round(seconds))} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -165,7 +165,8 @@ def _licence_of(workspace: Workspace, name: str | None) -> gr.Dropdown:
 def _looks(path: Path, seen: Preview) -> str:
     kind = "JSON Lines" if seen.format == "jsonl" else f"CSV with {_WRITTEN_AS.get(seen.delimiter, seen.delimiter)}"
     shown = f"The first {len(seen.rows)} rows" if len(seen.rows) > 1 else "The first row"
-    words = f"{path.name} reads as {kind}, {seen.encoding}. {shown}:"
+    encoding = seen.encoding.upper().removesuffix("-SIG")
+    words = f"{path.name} reads as {kind}, {encoding}. {shown}:"
     rows = ([_short(row.get(column, "")) for column in seen.columns] for row in seen.rows)
     return f"<p>{html.escape(words)}</p>" + _scrolling(rows_to_read("First rows", seen.columns, rows))
 

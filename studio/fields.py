@@ -177,7 +177,7 @@ def without_blanks(model: type[BaseModel], values: Mapping[str, Any]) -> dict[st
 
 def _plain(error: ErrorDetails) -> str:
     context, given = error.get("ctx", {}), error["input"]
-    if given is None or error["type"] == "missing":
+    if given is None or given == "" or error["type"] == "missing":
         return "is needed"
     match error["type"]:
         case "greater_than":
@@ -195,7 +195,7 @@ def _plain(error: ErrorDetails) -> str:
         case "literal_error" | "enum":
             return f"must be {context['expected']}, not {_shown(given)}"
         case "string_too_short":
-            return "is needed" if given == "" else f"needs at least {context['min_length']} characters"
+            return f"needs at least {context['min_length']} characters"
         case "string_too_long":
             return f"may have {context['max_length']} characters at most"
         case "value_error":

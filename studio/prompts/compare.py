@@ -176,11 +176,12 @@ def comparison(store: Store, job_id: int) -> Comparison:
 
 
 def _cost(store: Store, e: Evaluation, result: dict[str, Any]) -> tuple[float, int]:
-    """Seconds to build the rung and parameters it adds: prompt search for a base, training for a run."""
+    """Seconds to build the rung and parameters it adds: the search for a prompt (L1), the training of a run."""
+    seconds = float(result.get("selection_seconds", 0.0)) if e.rung == "L1" else 0.0
     if not e.model.startswith("run:"):
-        return float(result.get("selection_seconds", 0.0)), 0
+        return seconds, 0
     model = store.model(e.model)
-    return model.train_seconds, model.new_parameters
+    return seconds + model.train_seconds, model.new_parameters
 
 
 @dataclass(frozen=True)

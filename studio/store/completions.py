@@ -53,7 +53,7 @@ class CompletionVerbs(Database):
             "variables": variables,
             "messages": [m.model_dump() for m in messages],
             "sampling": sampling.model_dump(mode="json"),
-            "text": completion.text,
+            "text": completion.text.replace("\x00", ""),  # PostgreSQL keeps no NUL
             "prompt_tokens": completion.prompt_tokens,
             "output_tokens": completion.output_tokens,
             "seconds": completion.seconds,

@@ -56,7 +56,7 @@ class EvaluationVerbs(Database):
         """Write the summary and all its items, or nothing."""
         with self._write() as c:
             key = c.execute(t.evaluations.insert().values(**row, created_at=now())).inserted_primary_key[0]  # type: ignore[index]
-            c.execute(t.evaluation_items.insert(), [{"evaluation_id": key, **asdict(item)} for item in items])
+            c.execute(t.evaluation_items.insert(), [_values(key, i) for i in items])
         return self.evaluation(key)
 
     def evaluations(self, snapshot: str | None = None) -> list[Evaluation]:
@@ -81,3 +81,8 @@ class EvaluationVerbs(Database):
         query = sa.select(*columns).where(table.c.evaluation_id == evaluation_id).order_by(table.c.position)
         with self._read() as c:
             return [ScoredItem(**r) for r in c.execute(query).mappings()]
+
+
+def _values(evaluation_id: Any, item: ScoredItem) -> dict[str, Any]:
+    # PostgreSQL keeps no NUL, and a model may emit one.
+    return {"evaluation_id": evaluation_id, **asdict(item), "output": item.output.replace("\x00", "")}

@@ -143,10 +143,15 @@ def test_a_waiting_job_says_how_many_are_before_it(hall: Hall) -> None:
     assert "2 before it" in hall.look(str(second.id))["The job that is open"]
 
 
-def test_an_empty_workspace_says_what_makes_jobs(hall: Hall) -> None:
-    seen = hall.look()
-    assert seen["Jobs, newest first"] == gr.skip() or "data-key" not in str(seen["Jobs, newest first"])
-    assert seen["Job shown"] == ""
+def test_an_empty_workspace_shows_a_sentence_instead_of_an_empty_list(hall: Hall) -> None:
+    refresh = hall.widgets.refresh
+    assert refresh is not None
+    before = refresh.fn("", "", "")
+    hall.queued()
+    after = refresh.fn("", "", "")
+    boxes = [i for i, w in enumerate(refresh.outputs) if isinstance(w, gr.Column | gr.Row)]
+    assert [before[i].visible for i in boxes] == [True, False]
+    assert [after[i].visible for i in boxes] == [False, True]
 
 
 def test_the_page_opens_at_the_job_that_runs(hall: Hall) -> None:
