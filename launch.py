@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from typing import Any
 
 import components  # noqa: F401  # first of all: it keeps Gradio and the hub client from calling home
 from studio.errors import StudioError
@@ -46,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _flags(argv: list[str] | None) -> dict[str, str]:
+def _flags(argv: list[str] | None) -> dict[str, Any]:
     """Only what was given: everything else comes from LADDER_* variables and the defaults."""
     parser = argparse.ArgumentParser(prog="launch.py", description="Start Ladder Studio in the browser.")
     for name in ("host", "port", "workspace", "database_url"):

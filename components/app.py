@@ -1,7 +1,7 @@
 """The whole interface on one screen: which tabs there are, in what order, and how they reach each other.
 
 Tabs meet in the database: a tab reads its rows again when it opens and when the pulse says that a job moved.
-Only "send to …" buttons are explicit edges, and all of them are in `build_pages`.
+Only buttons that set widgets of another tab are explicit edges, and all of them are in `_wire_edges`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from fastapi import FastAPI
 
 from components import compare, dataset, jobs, models, playground, tuning
 from components.frame import Pulse, TabWidgets, first_beat, handler, header
+from components.playground import PlaygroundWidgets, beside_base
 from components.theme import ASSETS, build_theme
+from components.tuning import TuningWidgets
 from studio.serving import Identify, create_app, owner_only
 from studio.workspace import Workspace
 
@@ -42,15 +44,13 @@ TABS = (
 )
 
 
-def build_app(
-    workspace: Workspace, identify: Identify = owner_only, tabs: Sequence[Tab] = TABS
-) -> FastAPI:
+def build_app(workspace: Workspace, identify: Identify = owner_only, tabs: Sequence[Tab] = TABS) -> FastAPI:
     """The server of a workspace: the outer app with the pages mounted inside."""
     app = create_app(workspace, identify)
     uploads = workspace.path / "uploads"
     uploads.mkdir(mode=0o700, exist_ok=True)
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)  # else uploads land in a folder that every user of the machine sees
-    return gr.mount_gradio_app(
+    gr.mount_gradio_app(
         app,
         build_pages(workspace, tabs),
         path="/",
@@ -67,11 +67,13 @@ def build_app(
         pwa=False,
         mcp_server=False,
     )
+    return app
 
 
 def build_pages(workspace: Workspace, tabs: Sequence[Tab] = TABS) -> gr.Blocks:
     """Every tab under one header."""
-    with gr.Blocks(title="Ladder Studio", fill_width=True, delete_cache=(3600, 86400)) as demo:
+    demo = gr.Blocks(title="Ladder Studio", fill_width=True, delete_cache=(3600, 86400))
+    with demo:
         pulse = header(workspace, [tab.id for tab in tabs])
         with gr.Tabs(elem_id="tabs", selected=tabs[0].id) as bar:
             built: dict[str, tuple[gr.Tab, TabWidgets]] = {}
@@ -80,15 +82,19 @@ def build_pages(workspace: Workspace, tabs: Sequence[Tab] = TABS) -> gr.Blocks:
                     built[tab.id] = page, tab.build(workspace)
         _wire_refreshes(built, pulse)
         _wire_links(demo, workspace, bar, built, pulse)
+        _wire_edges(workspace, bar, built, pulse)
     demo.max_threads = 128  # at most so many queued events run at once, waiting streams included
     demo.state_session_capacity = 300
-    return demo.queue(default_concurrency_limit=8, max_size=200)
+    demo.queue(default_concurrency_limit=8, max_size=200)
+    return demo
 
 
 def _wire_refreshes(built: Mapping[str, tuple[gr.Tab, TabWidgets]], pulse: Pulse) -> None:
     """A tab reads its rows when it opens, and while it is open whenever the pulse beats for it."""
     for name, (page, widgets) in built.items():
-        page.select(None, None, pulse.open_tab, js=f"() => '{name}'", api_visibility="private")
+        # ladderTab (assets/head.html) writes the address, whoever opened the tab.
+        told = f"() => {{ window.ladderTab?.('{name}'); return '{name}' }}"
+        page.select(None, None, pulse.open_tab, js=told, api_visibility="private")
         if widgets.refresh is None:
             continue
         fn, inputs, outputs = widgets.refresh.fn, list(widgets.refresh.inputs), list(widgets.refresh.outputs)
@@ -127,4 +133,19 @@ def _wire_links(
         queue=False,
         show_progress="hidden",
         api_visibility="private",
-    )
+    ).then(None, None, None, js="() => { window.ladderReady = true }", api_visibility="private")
+
+
+def _wire_edges(
+    workspace: Workspace, bar: gr.Tabs, built: Mapping[str, tuple[gr.Tab, TabWidgets]], pulse: Pulse
+) -> None:
+    """The buttons of one tab that set widgets of another."""
+    pages = {name: widgets for name, (_, widgets) in built.items()}
+    match pages:
+        case {"tuning": TuningWidgets() as tuned, "playground": PlaygroundWidgets() as asked}:
+            tuned.try_it.click(
+                handler(lambda run: ["playground", gr.Tabs(selected="playground"), *beside_base(workspace, run)]),
+                tuned.run,
+                [pulse.open_tab, bar, *asked.models],
+                api_visibility="private",
+            )

@@ -42,7 +42,7 @@ def ladder_chart(points: Sequence[RungPoint]) -> str:
         return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (ceiling - score) / (ceiling - floor)
 
     parts = [_grid(x, y, floor, ceiling, widest)]
-    places = _label_places([(x(p.tokens), y(p.score.value)) for p in points])
+    places = _label_places(points, [(x(p.tokens), y(p.score.value)) for p in points])
     for point, place in zip(points, places, strict=True):
         parts.append(_mark(point, x, y, most, place))
     spoken = "; ".join(f"{p.rung} {p.name}: score {p.score.value:.2f}, {p.tokens:.0f} tokens per call" for p in points)
@@ -97,15 +97,28 @@ def _grid(x: Scale, y: Scale, floor: float, ceiling: float, widest: float) -> st
     return "".join(lines)
 
 
-def _label_places(spots: Sequence[tuple[float, float]]) -> list[tuple[bool, float]]:
+def _label_places(points: Sequence[RungPoint], spots: Sequence[tuple[float, float]]) -> list[tuple[bool, float]]:
     """For each mark: whether its label goes to its left, and how far up or down, so that no two overlap."""
+    spans = []
+    for point, (x, _) in zip(points, spots, strict=True):
+        width = max(8.2 * len(f"{point.rung} {point.name}"), 6.2 * len(_note(point))) + _LARGEST + 9
+        to_left = x + width > _WIDTH
+        spans.append((x - width, x) if to_left else (x, x + width))
     places = []
-    for i, (x, y) in enumerate(spots):
-        near = [other for j, (other_x, other) in enumerate(spots) if j != i and abs(other_x - x) < 240]
-        close = [other for other in near if abs(other - y) < 44]
-        shift = 0.0 if not close else (-26.0 if y <= min(close) else 26.0)
-        places.append((x > _WIDTH * 0.62, shift))
+    for i, ((left, right), (x, y)) in enumerate(zip(spans, spots, strict=True)):
+        others = [
+            spots[j][1] + 0.01 * (j - i)  # of two marks at one height the later one counts as lower
+            for j, (other_left, other_right) in enumerate(spans)
+            if j != i and other_left < right and left < other_right and abs(spots[j][1] - y) < 44
+        ]
+        shift = 0.0 if not others else (-24.0 if y < min(others) else 24.0)
+        places.append((right == x, shift))
     return places
+
+
+def _note(point: RungPoint) -> str:
+    added = f"{compact(point.new_parameters)} new parameters" if point.new_parameters else "no new parameters"
+    return f"{point.score.value:.2f} · {point.tokens:.0f} tokens · {added}"
 
 
 def _mark(point: RungPoint, x: Scale, y: Scale, most: int, place: tuple[bool, float]) -> str:
@@ -120,12 +133,11 @@ def _mark(point: RungPoint, x: Scale, y: Scale, most: int, place: tuple[bool, fl
         f'<line class="bar" x1="{at - 5:.1f}" x2="{at + 5:.1f}" y1="{low:.1f}" y2="{low:.1f}"/>'
         f'<line class="bar" x1="{at - 5:.1f}" x2="{at + 5:.1f}" y1="{high:.1f}" y2="{high:.1f}"/>'
     )
-    added = f"{compact(point.new_parameters)} new parameters" if point.new_parameters else "no new parameters"
     return (
         f'<g class="rung" data-rung="{html.escape(point.rung, quote=True)}">{bar}'
         f'<circle class="{"filled" if point.new_parameters else "ring"}" cx="{at:.1f}" cy="{height:.1f}" r="{radius:.1f}"/>'
         f'<text class="name" x="{edge:.1f}" y="{height + shift - 3:.1f}" text-anchor="{anchor}">'
         f"{html.escape(point.rung)} {html.escape(point.name)}</text>"
         f'<text class="note" x="{edge:.1f}" y="{height + shift + 13:.1f}" text-anchor="{anchor}">'
-        f"{point.score.value:.2f} · {point.tokens:.0f} tokens · {added}</text></g>"
+        f"{html.escape(_note(point))}</text></g>"
     )

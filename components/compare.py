@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, get_args
 
 import gradio as gr
@@ -80,7 +81,7 @@ def build(workspace: Workspace) -> CompareWidgets:
         )
         limit = gr.Number(_FIRST_PAIRS, label="Answers shown", visible="hidden", precision=0)
 
-    with gr.Column(elem_classes=["card", "compare-form"]):
+    with gr.Column(elem_classes=["card"], visible=False) as asking:
         said = markup(label="What a comparison would do", elem_classes=["compare-plan"])
         fold = gr.Accordion("What to compare", open=False, elem_classes=["more"])
         with fold:
@@ -137,6 +138,7 @@ def build(workspace: Workspace) -> CompareWidgets:
                 now,
                 client_key or secrets.token_hex(8),
                 gr.Column(visible=not has_models),
+                gr.Column(visible=has_models),
                 gr.Button(interactive=has_models),
                 first,
                 *show(job_id, already, known=jobs),
@@ -149,7 +151,17 @@ def build(workspace: Workspace) -> CompareWidgets:
 
     choosers = [knobs.widgets[name] for name in _CHOOSERS]
     look_inputs = [shown, painted, offered, key, *choosers]
-    look_outputs = [*choosers, knobs.widgets["guidelines"], offered, key, empty.box, start, fold, *shown_outputs]
+    look_outputs = [
+        *choosers,
+        knobs.widgets["guidelines"],
+        offered,
+        key,
+        empty.box,
+        asking,
+        start,
+        fold,
+        *shown_outputs,
+    ]
 
     # -- what a person does ------------------------------------------------------------------------------------
 
@@ -239,7 +251,9 @@ def build(workspace: Workspace) -> CompareWidgets:
             "rows": [dataclasses.asdict(row) for row in found.rows],
         }
 
-    api(handler(comparison_table), api_name="comparison_table")
+    table = handler(comparison_table)
+    table.__signature__ = signature(table).replace(return_annotation=dict)  # type: ignore[attr-defined]  # else no output
+    api(table, api_name="comparison_table")
 
     return CompareWidgets(
         refresh=Refresh(look, look_inputs, look_outputs),

@@ -175,7 +175,7 @@ def _lay_out_browser() -> _Browser:
     with gr.Column(scale=1, min_width=420, elem_classes=["sheet"]):
         with gr.Row(elem_classes=["filters"]):
             search = gr.Textbox(
-                label="Search",
+                label="Search the records",
                 show_label=False,
                 placeholder="Search the records",
                 lines=1,
@@ -184,9 +184,9 @@ def _lay_out_browser() -> _Browser:
                 min_width=160,
                 container=False,
             )
-            category = gr.Dropdown([(_ALL_CATEGORIES, "")], value="", label="Category", show_label=False,
+            category = gr.Dropdown([(_ALL_CATEGORIES, "")], value="", label="Category shown", show_label=False,
                                    scale=0, min_width=184, container=False, allow_custom_value=True)  # fmt: skip
-            split = gr.Dropdown([(_ALL_SPLITS, ""), *((s, s) for s in _SPLITS)], value="", label="Split",
+            split = gr.Dropdown([(_ALL_SPLITS, ""), *((s, s) for s in _SPLITS)], value="", label="Split shown",
                                 show_label=False, scale=0, min_width=120, container=False)  # fmt: skip
         rows = pick_list("Records", elem_id="records")
         with gr.Row(elem_classes=["pager"]):

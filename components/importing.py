@@ -138,7 +138,9 @@ def uploaded(file: Mapping[str, Any]) -> Path:
 
 def _column_choice(field: str) -> gr.Dropdown:
     info = "May stay empty." if field in _OPTIONAL else "Needed."
-    return gr.Dropdown(label=field.capitalize(), info=info, choices=[], allow_custom_value=True, min_width=160)
+    return gr.Dropdown(
+        label=f"{field.capitalize()} column", info=info, choices=[], allow_custom_value=True, min_width=160
+    )
 
 
 def _columns(seen: Preview, field: str) -> gr.Dropdown:

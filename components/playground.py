@@ -23,7 +23,7 @@ from studio.specs import ModelRef, Sampling
 from studio.store import Answer
 from studio.workspace import Workspace
 
-__all__ = ["PlaygroundWidgets", "build"]
+__all__ = ["PlaygroundWidgets", "beside_base", "build"]
 
 _COLUMNS = 2
 _NOBODY = ""  # the second column is off
@@ -232,6 +232,16 @@ def build(workspace: Workspace) -> PlaygroundWidgets:
         models=(first, second),
         links={"model": first, "beside": second},
     )
+
+
+def beside_base(workspace: Workspace, run: str) -> list[Any]:
+    """The two columns' models: the base a run was made from, and the run."""
+    model = workspace.store.model(f"run:{_number(run)}")
+    offers = _offers(workspace)
+    return [
+        gr.Dropdown(choices=offers, value=model.base),
+        gr.Dropdown(choices=[("None", _NOBODY), *offers], value=str(model.ref)),
+    ]
 
 
 def _question_widgets(workspace: Workspace) -> _Asking:

@@ -175,7 +175,7 @@ def test_the_frozen_example_reads_back_as_it_was_written(store: Store, tmp_path:
 
 
 def test_an_interrupted_start_is_made_whole_by_the_next(tmp_path, sqlite_store):
-    sqlite_store.create_dataset(EXAMPLE, author="ann")
-    assert load_example(sqlite_store, tmp_path)
-    assert sqlite_store.snapshot(SNAPSHOT).rows == 264
-    assert not load_example(sqlite_store, tmp_path)
+    sqlite_store.create_dataset(example.EXAMPLE, author="ann")
+    assert example.load_example(sqlite_store, tmp_path)
+    assert sqlite_store.snapshot(example.SNAPSHOT).rows == 264
+    assert not example.load_example(sqlite_store, tmp_path)

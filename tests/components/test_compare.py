@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -280,3 +281,15 @@ def test_a_chart_of_equal_rungs_can_be_drawn() -> None:
 def test_an_unknown_filter_is_refused() -> None:
     with pytest.raises(InputError, match="no way to choose answers"):
         compare._pairs_of([], [], "worst", 5)
+
+
+def test_labels_of_marks_at_the_same_height_do_not_overlap() -> None:
+    left = RungPoint("L2", "run:2", Interval(0.69, 0.65, 0.72, 168), 107, 4_900_000)
+    right = RungPoint("L1", "smollm2-135m-instruct", Interval(0.68, 0.63, 0.71, 168), 430, 0)
+    heights = [float(h) for h in re.findall(r'class="name" x="[\d.]+" y="([\d.]+)"', ladder_chart([right, left]))]
+    assert abs(heights[0] - heights[1]) > 34
+
+
+def test_comparison_table_gives_something_back_to_a_client(bench: Bench) -> None:
+    found = next(fn for fn in bench.page().fns.values() if fn.api_name == "comparison_table")
+    assert len(found.outputs) == 1

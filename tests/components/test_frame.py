@@ -17,14 +17,14 @@ from gradio.helpers import special_args
 from gradio.route_utils import Request
 
 from components import frame
-from components.app import TABS as REAL_TABS
+from components.app import TABS, build_pages
 from components.theme import ASSETS
 from studio.errors import RunError, StudioError
 from studio.specs import ModelRef
 from studio.store import Job
 from studio.tasks import Task
 from studio.workspace import Workspace
-from tests.fixtures_pages import STRANGE, call
+from tests.fixtures_pages import STRANGE, call, open_workspace
 
 OWNER = Request(username="owner")
 
@@ -143,15 +143,22 @@ def test_the_page_gets_the_same_over_the_wire(served: tuple[str, Workspace]):
     assert STRANGE not in str(said)
 
 
-def test_every_listener_of_every_tab_goes_through_the_check(workspace: Workspace):
-    from components.app import build_pages
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> gr.Blocks:
+    """Every real tab, as a person gets them."""
+    return build_pages(open_workspace(tmp_path_factory.mktemp("pages")))
 
-    unchecked = [
-        fn.fn.__qualname__
-        for fn in build_pages(workspace).fns.values()
-        if fn.fn is not None and "_request" not in getattr(fn.fn, "__annotations__", {})
-    ]
+
+def test_every_listener_of_every_tab_goes_through_the_check(pages: gr.Blocks):
+    listeners = [fn.fn for fn in pages.fns.values() if fn.fn is not None]
+    unchecked = [f"{fn.__module__}.{fn.__qualname__}" for fn in listeners if "_request" not in fn.__annotations__]
     assert unchecked == []
+
+
+def test_every_listener_outside_the_queue_is_private(pages: gr.Blocks):
+    # A public one would be offered to clients, and could tell them nothing when it fails.
+    public = [fn.api_name for fn in pages.fns.values() if fn.queue is False and fn.api_visibility == "public"]
+    assert public == []
 
 
 # -- the header ----------------------------------------------------------------------------------------------
@@ -231,23 +238,20 @@ def test_the_time_left_is_told_only_when_it_is_known(job: Job):
     assert "left" not in frame._status(dataclasses.replace(job, step=0), "off")
 
 
-def test_a_page_has_one_timer(workspace: Workspace):
-    from components.app import build_pages
+def test_one_timer_ticks_on_a_page(pages: gr.Blocks):
+    timers = [block for block in pages.blocks.values() if isinstance(block, gr.Timer)]
+    assert len([timer for timer in timers if timer.active]) == 1
 
-    assert len([b for b in build_pages(workspace).blocks.values() if isinstance(b, gr.Timer)]) == 1
 
-
-def test_no_page_keeps_state_on_the_server(workspace: Workspace):
+def test_no_page_keeps_state_on_the_server(pages: gr.Blocks):
     # Each gr.State holds a connection open, and a browser has six of them per host.
-    from components.app import build_pages
-
-    assert [b for b in build_pages(workspace).blocks.values() if isinstance(b, gr.State)] == []
+    assert [block for block in pages.blocks.values() if isinstance(block, gr.State)] == []
 
 
 # -- pieces --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tab", [tab.id for tab in REAL_TABS])
+@pytest.mark.parametrize("tab", [tab.id for tab in TABS])
 def test_every_tab_has_help_in_plain_words(tab: str):
     text = (ASSETS / "help" / f"{tab}.md").read_text(encoding="utf-8")
     assert text.startswith("## ")
@@ -274,7 +278,8 @@ def test_what_people_wrote_is_escaped_everywhere():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(0, "0 s"), (8.4, "8 s"), (59.6, "1 min"), (180, "3 min"), (3599, "1 h 0 min"), (4800, "1 h 20 min")]
+    ("seconds", "words"),
+    [(0, "0 s"), (8.4, "8 s"), (59.6, "1 min"), (180, "3 min"), (3599, "1 h 0 min"), (4800, "1 h 20 min")],
 )
 def test_durations_are_as_exact_as_anyone_plans(seconds: float, words: str):
     assert frame.duration(seconds) == words

@@ -215,3 +215,8 @@ def test_a_program_can_list_the_jobs(hall: Hall) -> None:
     hall.ended("done")
     listed = call(hall.demo, "jobs_list", 10)
     assert [(j["id"], j["state"]) for j in listed] == [(2, "done"), (1, "queued")]
+
+
+def test_jobs_list_gives_something_back_to_a_client(hall: Hall) -> None:
+    found = next(fn for fn in hall.demo.fns.values() if fn.api_name == "jobs_list")
+    assert len(found.outputs) == 1

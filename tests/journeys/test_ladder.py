@@ -1,4 +1,7 @@
-"""One person's way up the first two rungs, in a real browser: prompt, upload, tune, compare."""
+"""One person's way up the first two rungs, in a real browser: prompt, upload, tune, compare.
+
+The tests of this file stand on each other: they are one afternoon in one workspace.
+"""
 
 from __future__ import annotations
 
@@ -6,81 +9,225 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
-from studio.store import Store
-from tests.fixtures_journeys import Studio
+from studio.processes import wait_until
+from studio.store import Job, Store
+from tests.fixtures_journeys import Studio, start_studio, stop_studio
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(600)]
 
-SECONDS = 1000.0  # playwright counts milliseconds
+FIRST_ANSWER = 120_000  # ms: the engine starts and loads the weights
+RUN_SECONDS = 300
+QUESTION = "How do I dry a wet tent at home?"
 
 
-def open_tab(page: Page, name: str) -> None:
+def open_tab(page: Page, name: str) -> Locator:
+    """Go there; returns the page inside the tab (visited tabs stay in the document, hidden)."""
     page.get_by_role("tab", name=name, exact=True).click()
     expect(page.get_by_role("heading", level=1, name=name, exact=True)).to_be_visible()
+    return page.locator("[role=tabpanel]:visible").first
+
+
+def choose(page: Page, where: Locator, label: str, option: str) -> None:
+    """Pick an option of a dropdown."""
+    where.get_by_label(label, exact=True).click()
+    page.get_by_role("option", name=option).first.click()
 
 
 def store_of(studio: Studio) -> Store:
     return Store.in_folder(studio.workspace)
 
 
-def test_1_ask_a_model_stop_it_keep_it_and_send_it_to_the_dataset(page: Page, studio: Studio):
-    expect(page.get_by_role("heading", level=1, name="Playground")).to_be_visible()
-    expect(page.get_by_text("Apache-2.0").first).to_be_visible()
-    page.get_by_label("Few-shot").check()
-    page.get_by_label("Instruction", exact=True).fill("How do I dry a wet tent at home?")
-    prompt = page.get_by_label("Rendered prompt")
-    expect(prompt).to_have_value(re.compile(r"How do I dry a wet tent at home\?"), timeout=90 * SECONDS)
-    expect(prompt).to_have_value(re.compile("Next step:"))  # the examples are in it
-    expect(page.get_by_text(re.compile(r"\d+ tokens of prompt"))).to_be_visible()
+def newest(store: Store, kind: str) -> Job:
+    return next(job for job in store.jobs() if job.kind == kind)
 
-    page.get_by_role("button", name="Ask", exact=True).click()
-    answer = page.get_by_label("Answer 1")
-    expect(answer).not_to_have_value("", timeout=90 * SECONDS)
-    expect(page.get_by_text(re.compile(r"\d+ \+ \d+ tokens")).first).to_be_visible(timeout=90 * SECONDS)
-    page.get_by_role("button", name="Keep", exact=True).click()
-    expect(page.get_by_role("button", name="Kept", exact=True)).to_be_visible()
-    page.get_by_role("button", name="To dataset", exact=True).click()
-    expect(page.get_by_role("button", name="In the dataset", exact=True)).to_be_visible()
+
+def test_1_ask_keep_and_send_to_the_dataset(page: Page, studio: Studio):
+    playground = open_tab(page, "Playground")
+    expect(playground.get_by_text("Apache-2.0").first).to_be_visible()
+    playground.get_by_label("Few-shot", exact=True).check()
+    playground.get_by_label("Instruction", exact=True).fill(QUESTION)
+    prompt = playground.get_by_label("Rendered prompt")
+    expect(prompt).to_have_value(re.compile(re.escape(QUESTION)), timeout=FIRST_ANSWER)
+    expect(prompt).to_have_value(re.compile(r"<\|im_start\|>assistant\n.*Next step:", re.DOTALL))  # the examples
+    expect(playground.get_by_text(re.compile(r"[\d,]+ tokens of prompt"))).to_be_visible()
+
+    playground.get_by_role("button", name="Ask", exact=True).click()
+    expect(playground.get_by_label("Answer 1", exact=True)).not_to_have_value("", timeout=FIRST_ANSWER)
+    expect(playground.get_by_text(re.compile(r"\d+ \+ \d+ tokens"))).to_be_visible(timeout=FIRST_ANSWER)
+    playground.get_by_role("button", name="Keep", exact=True).click()
+    expect(playground.get_by_role("button", name="Kept", exact=True)).to_be_visible()
+    playground.get_by_role("button", name="To dataset", exact=True).click()
+    expect(playground.get_by_role("button", name="In the dataset", exact=True)).to_be_visible()
 
     store = store_of(studio)
     last = list(store.all_records(store.dataset("brackenfold").id))[-1]
-    assert last.instruction == "How do I dry a wet tent at home?"
+    assert last.instruction == QUESTION
     assert last.source.startswith("answer ")
 
 
-def test_2_stop_ends_an_answer(page: Page, studio: Studio):
-    page.get_by_label("Plain", exact=True).check()
-    page.get_by_label("Instruction", exact=True).fill("Count from one to five hundred in words, one a line.")
-    page.get_by_role("button", name="Ask", exact=True).click()
-    answer = page.get_by_label("Answer 1")
-    expect(answer).not_to_have_value("", timeout=90 * SECONDS)
-    page.get_by_role("button", name="Stop", exact=True).click()
-    expect(page.get_by_role("button", name="Ask", exact=True)).to_be_enabled()
-    page.wait_for_function(
-        """() => new Promise(done => {
-            const box = document.querySelector('#answer-1 textarea'), was = box.value;
-            setTimeout(() => done(box.value === was), 1500);
-        })"""
-    )
+def test_2_stop_ends_an_answer(page: Page):
+    playground = open_tab(page, "Playground")
+    playground.get_by_label("Plain", exact=True).check()
+    playground.get_by_label("Instruction", exact=True).fill("Write a very long story about the sea.")
+    playground.get_by_role("button", name="Sampling").click()
+    playground.get_by_label("Max tokens", exact=True).fill("2000")
+    playground.get_by_label("Max tokens", exact=True).press("Tab")
+    playground.get_by_role("button", name="Ask", exact=True).click()
+    answer = playground.get_by_label("Answer 1", exact=True)
+    expect(answer).not_to_have_value("", timeout=FIRST_ANSWER)
+    playground.get_by_role("button", name="Stop", exact=True).click()
+    expect(page.locator("#status")).to_contain_text("Model ready", timeout=30_000)
+    said = answer.input_value()
+    assert 0 < len(said.split()) < 1500
 
 
 def test_3_upload_a_table_map_it_edit_a_record_and_freeze_it(page: Page, studio: Studio, tmp_path: Path):
     table = tmp_path / "bench.csv"
-    table.write_text(
-        "question,reply\n"
-        + "".join(f"May I borrow tool number {i}?,You may. Next step: sign for tool {i}.\n" for i in range(30))
-        + "A row without a reply,\n",
-        encoding="utf-8",
+    rows = "".join(f"May I borrow tool number {i}?,You may. Next step: sign for tool {i}.\n" for i in range(40))
+    table.write_text("asked,told\n" + rows + "A row without a reply,\n", encoding="utf-8")
+    dataset = open_tab(page, "Dataset")
+    dataset.get_by_role("button", name="Import", exact=True).click()
+    dataset.locator("input[type=file]").first.set_input_files(table)
+    expect(dataset.get_by_text("May I borrow tool number 0?").first).to_be_visible()
+    choose(page, dataset, "Instruction column", "asked")
+    choose(page, dataset, "Response column", "told")
+    dataset.get_by_role("button", name="Import", exact=True).last.click()
+    expect(dataset.get_by_text(re.compile(r"40 records"))).to_be_visible()
+    expect(dataset.get_by_text(re.compile("response is empty"))).to_be_visible()
+    dataset.get_by_role("button", name="Show the records").click()
+
+    dataset.get_by_text("May I borrow tool number 3?").first.click()
+    response = dataset.get_by_label("Response", exact=True)
+    expect(response).to_have_value(re.compile("sign for tool 3"))
+    response.fill("Yes, you may. Next step: sign for tool 3 at the bench.")
+    dataset.get_by_role("button", name="Save", exact=True).click()
+    expect(dataset.get_by_text(re.compile("Revision 2"))).to_be_visible()
+    dataset.get_by_role("button", name="Take snapshot").click()
+    expect(page.get_by_text(re.compile(r"data:bench@1")).first).to_be_visible()
+
+    store = store_of(studio)
+    assert store.snapshot("data:bench@1").rows == 40
+
+
+def test_4_three_fields_tune_a_model(page: Page, studio: Studio):
+    tuning = open_tab(page, "Tuning")
+    choose(page, tuning, "What to teach", "data:bench@1")
+    tuning.get_by_label("Quick", exact=True).check()
+    expect(tuning.get_by_text(re.compile(r"It goes through \d+ records once"))).to_be_visible()
+    tuning.get_by_role("button", name="Start tuning").dblclick()  # a double click starts one run
+
+    store = store_of(studio)
+    assert wait_until(lambda: any(j.kind == "lora" for j in store.jobs()), 20)
+    job = newest(store, "lora")
+    expect(tuning.get_by_role("heading", name=f"run:{job.id}")).to_be_visible()
+    page.reload()  # the run does not need this page
+    tuning = open_tab(page, "Tuning")
+    expect(tuning.get_by_text(f"answers as run:{job.id}")).to_be_visible(timeout=RUN_SECONDS * 1000)
+    expect(tuning.get_by_text(re.compile(r"Validation loss \d"))).to_be_visible()
+    assert [j.id for j in store.jobs() if j.kind == "lora"] == [job.id]
+
+    tuning.get_by_role("button", name="Try it beside its base").click()
+    playground = page.locator("[role=tabpanel]:visible").first
+    expect(playground.get_by_role("heading", level=1, name="Playground")).to_be_visible()
+    playground.get_by_label("Plain", exact=True).check()
+    playground.get_by_label("Instruction", exact=True).fill("May I borrow tool number 77?")
+    playground.get_by_role("button", name="Ask", exact=True).click()
+    for number in (1, 2):
+        expect(playground.get_by_label(f"Answer {number}", exact=True)).not_to_have_value("", timeout=FIRST_ANSWER)
+    expect(playground.get_by_text(f"run:{job.id}", exact=True).first).to_be_visible()
+
+
+def test_5_compare_says_whether_it_was_worth_it(page: Page, studio: Studio):
+    store = store_of(studio)
+    compare = open_tab(page, "Compare")
+    compare.get_by_role("button", name="More settings").click()
+    for prompt in ("Zero-shot", "Few-shot", "Chain of thought"):
+        compare.get_by_label(prompt, exact=True).uncheck()
+    compare.get_by_label("Max tokens", exact=True).fill("16")
+    compare.get_by_label("Max tokens", exact=True).press("Tab")
+    compare.get_by_role("button", name="Compare", exact=True).click()
+    assert wait_until(lambda: any(j.kind == "compare" for j in store.jobs()), 20)
+    job = newest(store, "compare")
+    assert wait_until(lambda: store.job(job.id).is_over, RUN_SECONDS), store.job(job.id)
+    assert store.job(job.id).state == "done", store.job(job.id).error
+    table = compare.get_by_role("table").first
+    for rung in ("L1", "L2"):
+        expect(table.get_by_text(rung, exact=True).first).to_be_visible(timeout=30_000)
+    expect(compare.get_by_text(re.compile(r"168")).first).to_be_visible()
+
+
+def test_6_models_and_jobs_tell_where_it_came_from(page: Page, studio: Studio):
+    store = store_of(studio)
+    run = newest(store, "lora")
+    models = open_tab(page, "Models")
+    expect(models.get_by_text("SmolLM2 135M Instruct").first).to_be_visible()
+    expect(models.get_by_text(f"run:{run.id}").first).to_be_visible()
+    jobs = open_tab(page, "Jobs")
+    jobs.get_by_text(run.title).first.click()
+    expect(jobs.get_by_role("log")).to_be_visible()
+
+
+def test_7_a_run_is_cancelled_and_resumed(page: Page, studio: Studio):
+    store = store_of(studio)
+    tuning = open_tab(page, "Tuning")
+    choose(page, tuning, "What to teach", "data:brackenfold@1")
+    tuning.get_by_label("Balanced", exact=True).check()
+    tuning.get_by_role("button", name="Start tuning").click()
+    first = newest(store, "lora").id
+    assert wait_until(lambda: newest(store, "lora").id != first, 20)
+    run = newest(store, "lora").id
+    assert wait_until(lambda: store.job(run).step >= 2, 120), store.job(run)
+    tuning.get_by_role("button", name="Cancel", exact=True).click()
+    assert wait_until(lambda: store.job(run).state == "cancelled", 40), store.job(run)
+    stopped_at = store.job(run).step
+    tuning.get_by_role("button", name="Resume", exact=True).click()
+    assert wait_until(lambda: store.job(run).state == "running" and store.job(run).step > stopped_at, 120)
+    tuning.get_by_role("button", name="Pause", exact=True).click()
+    assert wait_until(lambda: store.job(run).state == "paused", 40), store.job(run)
+    assert store.job(run).step >= stopped_at
+
+
+def test_8_a_killed_engine_is_a_sentence_and_a_restart(page: Page, studio: Studio, short_runtime: Path):
+    import os
+    import signal
+
+    from studio.processes import holder
+
+    playground = open_tab(page, "Playground")
+    playground.get_by_label("Plain", exact=True).check()
+    playground.get_by_label("Instruction", exact=True).fill("Write a very long story about the moor.")
+    playground.get_by_role("button", name="Sampling").click()
+    playground.get_by_label("Max tokens", exact=True).fill("2000")
+    playground.get_by_label("Max tokens", exact=True).press("Tab")
+    playground.get_by_role("button", name="Ask", exact=True).click()
+    expect(playground.get_by_label("Answer 1", exact=True)).not_to_have_value("", timeout=FIRST_ANSWER)
+    (lock,) = short_runtime.glob("*/engine.lock")
+    os.kill(holder(lock).pid, signal.SIGKILL)
+    expect(playground.get_by_text(re.compile("engine stopped")).first).to_be_visible(timeout=20_000)
+    playground.get_by_label("Max tokens", exact=True).fill("20")
+    playground.get_by_label("Max tokens", exact=True).press("Tab")
+    playground.get_by_role("button", name="Ask", exact=True).click()
+    expect(playground.get_by_text(re.compile(r"\d+ \+ 20 tokens"))).to_be_visible(timeout=FIRST_ANSWER)
+
+
+def test_9_a_second_studio_is_refused_and_a_restart_finds_everything(studio: Studio, short_runtime: Path):
+    import subprocess
+    import sys
+
+    from tests.fixtures_journeys import ROOT, free_port
+
+    second = subprocess.run(
+        [sys.executable, str(ROOT / "launch.py"), "--port", str(free_port()), "--workspace", str(studio.workspace)],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
-    open_tab(page, "Dataset")
-    page.get_by_role("button", name="Import", exact=True).click()
-    page.locator("input[type=file]").first.set_input_files(table)
-    expect(page.get_by_text("May I borrow tool number 0?").first).to_be_visible()
-
-
-def test_4_tune_compare_and_try_it(page: Page, studio: Studio):
-    open_tab(page, "Tuning")
-    page.get_by_label("Quick", exact=True).check()
-    expect(page.get_by_text(re.compile(r"It goes through \d+ records once"))).to_be_visible()
+    assert second.returncode == 2
+    assert f"already open in a studio (process {studio.process.pid}" in second.stderr
+    assert second.stderr.count("\n") == 1
+    stop_studio(studio)
+    again = start_studio(studio.workspace, short_runtime)
+    stop_studio(again)
+    assert store_of(studio).snapshot("data:bench@1").rows == 40

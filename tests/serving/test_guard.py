@@ -78,7 +78,9 @@ def test_another_web_page_cannot_write(http: TestClient, headers: dict[str, str]
 
 
 @pytest.mark.parametrize(
-    "headers", [{}, {"origin": HERE}, {"origin": HERE, "sec-fetch-site": "same-origin"}], ids=["script", "page", "browser"]
+    "headers",
+    [{}, {"origin": HERE}, {"origin": HERE, "sec-fetch-site": "same-origin"}],
+    ids=["script", "page", "browser"],
 )
 def test_our_own_page_and_scripts_on_this_machine_can_write(http: TestClient, headers: dict[str, str]):
     assert http.post("/write", headers=headers).json() == "written"

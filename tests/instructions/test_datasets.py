@@ -1,0 +1,106 @@
+"""Going through a dataset: pages, neighbours, what was typed and not saved, and snapshots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from studio.errors import Conflict, InputError, NotFound
+from studio.instructions import (
+    PAGE_ROWS,
+    import_into,
+    is_unsaved,
+    name_for,
+    neighbour,
+    new_dataset,
+    page_of,
+    take_snapshot,
+)
+from studio.instructions.records import insertable
+from studio.store import Dataset, RecordFilter, Store
+
+
+@pytest.fixture
+def dataset(sqlite_store: Store) -> Dataset:
+    """One record more than two pages hold."""
+    dataset = new_dataset(sqlite_store, "support", author="ann")
+    rows = (insertable({"instruction": f"Question {i}", "response": "Yes."}) for i in range(2 * PAGE_ROWS + 1))
+    sqlite_store.add_records(dataset.id, rows, author="ann", source="test")
+    return dataset
+
+
+@pytest.mark.parametrize(
+    ("asked", "first", "last"), [(1, 1, 50), (2, 51, 100), (3, 101, 101), (9, 101, 101), (-1, 1, 50)]
+)
+def test_a_page_that_is_not_there_is_the_nearest(
+    sqlite_store: Store, dataset: Dataset, asked: int, first: int, last: int
+) -> None:
+    page = page_of(sqlite_store, dataset, None, asked)
+    assert (page.first, page.last, page.total) == (first, last, 101)
+
+
+def test_an_empty_dataset_has_one_empty_page(sqlite_store: Store) -> None:
+    page = page_of(sqlite_store, new_dataset(sqlite_store, "new", author="ann"))
+    assert (page.number, page.pages, page.first, page.last, page.records) == (1, 1, 0, 0, ())
+
+
+def test_neighbours_lie_on_the_next_page_too_and_skip_what_is_filtered_out(
+    sqlite_store: Store, dataset: Dataset
+) -> None:
+    everything = sqlite_store.records(dataset.id, limit=200)
+    page, record = neighbour(sqlite_store, dataset, None, 1, everything[49].id, 1)
+    assert (page.number, record.id) == (2, everything[50].id)
+    page, record = neighbour(sqlite_store, dataset, None, 2, everything[50].id, -1)
+    assert (page.number, record.id) == (1, everything[49].id)
+    only_sevens = RecordFilter("7")
+    _, record = neighbour(sqlite_store, dataset, only_sevens, 1, everything[8].id, 1)
+    assert record.instruction == "Question 17"
+    with pytest.raises(NotFound, match="last record"):
+        neighbour(sqlite_store, dataset, None, 3, everything[-1].id, 1)
+
+
+def test_only_what_somebody_wrote_counts_as_unsaved(sqlite_store: Store, dataset: Dataset) -> None:
+    record = sqlite_store.records(dataset.id)[0]
+    same = {"instruction": record.instruction, "context": "", "response": "Yes.\r\n", "category": None}
+    assert not is_unsaved(record, same)
+    assert is_unsaved(record, {**same, "response": "No."})
+    assert is_unsaved(record, {**same, "category": "open_qa"})
+    assert not is_unsaved(None, {"category": "open_qa", "instruction": " "})
+    assert is_unsaved(None, {"instruction": "Why?"})
+
+
+@pytest.mark.parametrize("name", ["", "my set", "a/b", "x@1", "ä b"])
+def test_a_name_that_cannot_be_referred_to_is_refused_with_one_that_can(sqlite_store: Store, name: str) -> None:
+    with pytest.raises(InputError, match="cannot name a dataset"):
+        new_dataset(sqlite_store, name, author="ann")
+
+
+def test_a_file_suggests_a_name_that_is_allowed(sqlite_store: Store) -> None:
+    assert name_for(Path("help desk (2024).csv")) == "help-desk-2024"
+    assert name_for(Path("???.csv")) == "records"
+
+
+def test_a_name_is_taken_once(sqlite_store: Store, dataset: Dataset) -> None:
+    with pytest.raises(Conflict):
+        new_dataset(sqlite_store, "support", author="ann")
+
+
+def test_an_import_that_fails_leaves_no_empty_dataset(sqlite_store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("q,a\nWhy?,\n")
+    with pytest.raises(InputError, match="no usable rows"):
+        import_into(sqlite_store, "new", path, {"instruction": "q", "response": "a"}, author="ann")
+    assert sqlite_store.datasets() == []
+    path.write_text("q,a\nWhy?,So.\n")
+    report = import_into(sqlite_store, "new", path, {"instruction": "q", "response": "a"}, author="ann", licence="MIT")
+    assert (report.added, sqlite_store.dataset("new").licence) == (1, "MIT")
+
+
+def test_a_snapshot_of_unchanged_records_is_not_a_new_one(
+    sqlite_store: Store, dataset: Dataset, tmp_path: Path
+) -> None:
+    first = take_snapshot(sqlite_store, tmp_path, dataset, author="ann")
+    again = take_snapshot(sqlite_store, tmp_path, dataset, author="bo")
+    assert (first.is_new, again.is_new) == (True, False)
+    assert first.snapshot == again.snapshot
