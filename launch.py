@@ -49,10 +49,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _flags(argv: list[str] | None) -> dict[str, Any]:
     """Only what was given: everything else comes from LADDER_* variables and the defaults."""
-    parser = argparse.ArgumentParser(prog="launch.py", description="Start Ladder Studio in the browser.")
+    parser = argparse.ArgumentParser(prog="launch.py", description="Start Ladder Studio.")
     for name in ("host", "port", "workspace", "database_url"):
-        field = Settings.model_fields[name]
-        parser.add_argument("--" + name.replace("_", "-"), help=field.description, metavar=name.upper())
+        parser.add_argument("--" + name.replace("_", "-"), help=Settings.model_fields[name].description)
     return {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
 
 

@@ -134,8 +134,8 @@ def _mark(point: RungPoint, x: Scale, y: Scale, most: int, place: tuple[bool, fl
         f'<line class="bar" x1="{at - 5:.1f}" x2="{at + 5:.1f}" y1="{high:.1f}" y2="{high:.1f}"/>'
     )
     return (
-        f'<g class="rung" data-rung="{html.escape(point.rung, quote=True)}">{bar}'
-        f'<circle class="{"filled" if point.new_parameters else "ring"}" cx="{at:.1f}" cy="{height:.1f}" r="{radius:.1f}"/>'
+        f'<g class="rung" data-rung="{html.escape(point.rung, quote=True)}">'
+        f'<circle class="{"filled" if point.new_parameters else "ring"}" cx="{at:.1f}" cy="{height:.1f}" r="{radius:.1f}"/>{bar}'
         f'<text class="name" x="{edge:.1f}" y="{height + shift - 3:.1f}" text-anchor="{anchor}">'
         f"{html.escape(point.rung)} {html.escape(point.name)}</text>"
         f'<text class="note" x="{edge:.1f}" y="{height + shift + 13:.1f}" text-anchor="{anchor}">'

@@ -289,7 +289,10 @@ def _lay_out_form() -> Form[Compare]:
     with gr.Accordion("More settings", open=False, elem_classes=["more"]):
         tries = Compare.model_fields["templates"]
         given["templates"] = gr.CheckboxGroup(
-            [(t.title, t.name) for t in templates().values()], value=list(tries.default), label=tries.title
+            [(t.title, t.name) for t in templates().values()],
+            value=list(tries.default),
+            label=tries.title,
+            info=tries.description,
         )
         told = Compare.model_fields["guidelines"]
         given["guidelines"] = gr.Textbox(label=told.title, info=told.description, lines=3)

@@ -210,9 +210,9 @@ def _lay_out_form() -> _Form:
             back = gr.Button("Previous", size="sm", min_width=0, scale=0)
             forth = gr.Button("Next", size="sm", min_width=0, scale=0)
         fields = {
-            "instruction": gr.Textbox(label="Instruction", lines=2, max_lines=8),
-            "context": gr.Textbox(label="Context", lines=2, max_lines=10, placeholder="The text it is about, if any"),
-            "response": gr.Textbox(label="Response", lines=5, max_lines=18),
+            "instruction": gr.Textbox(label="Instruction", lines=2, max_lines=6),
+            "context": gr.Textbox(label="Context", lines=2, max_lines=8, placeholder="The text it is about, if any"),
+            "response": gr.Textbox(label="Response", lines=5, max_lines=12),
             "category": gr.Dropdown(
                 [("No category", ""), *((_words(c), c) for c in CATEGORIES)],
                 value="",
@@ -325,8 +325,8 @@ class _Page:
 
     def blank(self, dataset: str) -> list[Any]:
         """An empty form, for a new record."""
-        told = '<p class="quiet">It becomes a record when you save it.</p>'
-        return [None, None, _heading(f"New record in {dataset}"), "", "", "", "", "", told]
+        told = f'<p class="quiet">It becomes a record of {html.escape(dataset)} when you save it.</p>'
+        return [None, None, _heading("New record"), "", "", "", "", "", told]
 
     def must_be_saved(self, record: float | None, typed: Sequence[str]) -> None:
         """Refuse to leave a form whose text is not in the database."""

@@ -132,7 +132,7 @@ class _boundary:
 
 
 def _say(sentence: str, cause: BaseException) -> NoReturn:
-    raise gr.Error(sentence, duration=_ERROR_SECONDS, print_exception=False, title="That did not work") from cause
+    raise gr.Error(sentence, duration=_ERROR_SECONDS, print_exception=False) from cause
 
 
 def _with_request_first(wrapper: Callable[..., Any], fn: Callable[..., Any], name: str) -> Callable[..., Any]:

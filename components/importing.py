@@ -43,8 +43,12 @@ def build_import(workspace: Workspace) -> ImportCard:
     """Lay out and wire the card, closed."""
     with card("Import records", visible=False, elem_classes=["import"]) as box:
         with gr.Column() as choose:
+            markup(
+                "<p>A .csv or .tsv file with the columns' names in its first line, or .jsonl with an object a line.</p>"
+            )
             file = gr.File(
-                label="A .csv, .tsv or .jsonl file with one record a row",
+                label="File to import",
+                show_label=False,
                 file_types=[".csv", ".tsv", ".jsonl"],
                 type="filepath",
                 height=128,

@@ -99,7 +99,7 @@ def build(workspace: Workspace) -> ModelsWidgets:
 def _made(models: list[Model], current: str) -> list[Any]:
     """Empty state, list and its rows."""
     head = ("Model", "Method", "Made from", "Learned from", "New parameters", "Training", "Made")
-    widths = ("", "72px", "22%", "18%", "112px", "80px", "72px")
+    widths = ("", "64px", "168px", "142px", "118px", "76px", "68px")
     rows = [
         (
             m.ref,

@@ -74,7 +74,7 @@ def build(workspace: Workspace) -> PlaygroundWidgets:
         ask = gr.Button("Ask", variant="primary", min_width=120, scale=0, elem_id="ask")
     with gr.Row(elem_classes=["playground"]):
         with gr.Column(scale=0, min_width=340, elem_classes=["side"]):
-            with card("Model"):
+            with card():
                 first = gr.Dropdown(_offers(workspace), value=str(EMBEDDED), label="Model", elem_id="model-a")
                 second = gr.Dropdown(
                     [("None", _NOBODY), *_offers(workspace)], value=_NOBODY, label="Beside it", elem_id="model-b"
@@ -108,7 +108,11 @@ def build(workspace: Workspace) -> PlaygroundWidgets:
         )
         with gr.Row(elem_classes=["form-row"]):
             dataset = gr.Dropdown(
-                _datasets(workspace), label="Dataset that answers are sent to", elem_id="send-to", min_width=240, scale=0
+                _datasets(workspace),
+                label="Dataset that answers are sent to",
+                elem_id="send-to",
+                min_width=240,
+                scale=0,
             )
 
     async def ask_models(request: gr.Request, model: str, beside: str, *values: Any) -> AsyncIterator[list[Any]]:
@@ -146,7 +150,12 @@ def build(workspace: Workspace) -> PlaygroundWidgets:
         api_name="ask",
     )
     stop.click(
-        lambda: gr.Button(interactive=False), None, stop, cancels=[asked], queue=False, api_visibility="private"
+        handler(lambda: gr.Button(interactive=False)),
+        None,
+        stop,
+        cancels=[asked],
+        queue=False,
+        api_visibility="private",
     )
 
     async def preview(model: str, *values: Any) -> tuple[str, str]:
@@ -203,9 +212,7 @@ def build(workspace: Workspace) -> PlaygroundWidgets:
             gr.Success(f"Added to {name}.", duration=3)
             return _kept(workspace), gr.Button("In the dataset", interactive=False)
 
-        column.keep.click(
-            handler(keep), column.answer_id, [kept, column.keep], api_name=f"keep_answer_{number}"
-        )
+        column.keep.click(handler(keep), column.answer_id, [kept, column.keep], api_name=f"keep_answer_{number}")
         column.send.click(
             handler(send),
             [column.answer_id, column.text, dataset],
@@ -253,9 +260,7 @@ def _question_widgets(workspace: Workspace) -> _Asking:
         elem_classes=["two-wide"],
     )
     summary = gr.HTML(_summary("zero-shot"), js_on_load=None)
-    chosen.change(
-        handler(_summary), chosen, summary, show_progress="hidden", queue=False, api_visibility="private"
-    )
+    chosen.change(handler(_summary), chosen, summary, show_progress="hidden", queue=False, api_visibility="private")
     names = _datasets(workspace)
     guidelines = gr.Textbox(
         workspace.store.dataset(names[0]).guidelines if names else "",
@@ -332,19 +337,18 @@ def _shown(partials: list[Partial], refs: list[ModelRef], ids: list[int | None])
 def _head(ref: ModelRef | None, partial: Partial | None) -> str:
     """The line above an answer: model, tokens, speed; or why there is none."""
     if ref is None or partial is None:
-        return '<div class="answer-head"><span class="muted">No answer yet</span></div>'
+        return '<div class="answer-head"><span class="quiet">No answer yet</span></div>'
     if partial.error:
         return f'<div class="answer-head">{chip(str(ref))}</div>{notice(partial.error, "bad")}'
     if not partial.finish:
         words = "answering" if partial.text else "reading the prompt"
-        return f'<div class="answer-head">{chip(str(ref))}<span class="muted">{words}</span></div>'
+        return f'<div class="answer-head">{chip(str(ref))}<span class="quiet">{words}</span></div>'
     pace = partial.output_tokens / partial.seconds if partial.seconds else 0.0
     cut = " · cut at the token limit" if partial.finish == "length" else ""
     words = (
-        f"{partial.prompt_tokens} + {partial.output_tokens} tokens · {partial.seconds:.1f} s · "
-        f"{pace:.0f} tokens/s{cut}"
+        f"{partial.prompt_tokens} + {partial.output_tokens} tokens · {partial.seconds:.1f} s · {pace:.0f} tokens/s{cut}"
     )
-    return f'<div class="answer-head">{chip(str(ref))}<span class="muted">{words}</span></div>'
+    return f'<div class="answer-head">{chip(str(ref))}<span class="quiet">{words}</span></div>'
 
 
 def _budget(counts: tuple[int, int, int] | None, trouble: str = "") -> str:
@@ -352,12 +356,12 @@ def _budget(counts: tuple[int, int, int] | None, trouble: str = "") -> str:
     if trouble:
         return notice(trouble, "bad")
     if counts is None:
-        return '<div class="budget"><span class="muted">Tokens are counted as you type.</span></div>'
+        return '<div class="budget"><span class="quiet">Tokens are counted as you type.</span></div>'
     used, room, window = counts
     over = used + room > window
     shares = (min(100.0, 100 * used / window), min(100.0, 100 * room / window))
     words = f"{used:,} tokens of prompt + {room:,} for the answer, of {window:,}"
-    tone = "bad" if over else "muted"
+    tone = "bad" if over else "quiet"
     mark = " · does not fit: shorten the prompt" if over else ""
     return (
         f'<div class="budget"><div class="bar" aria-hidden="true"><i style="width:{shares[0]:.2f}%"></i>'
@@ -375,7 +379,7 @@ def _terms(workspace: Workspace, ref: str) -> str:
     state = _preparing(workspace) if ref == str(EMBEDDED) else ""
     return (
         f'<div class="terms">{chip(found.licence or "no licence named", title=known.name)}'
-        f'<span class="muted">{html.escape(allowed)}. {html.escape(known.duties)}</span>{state}</div>'
+        f'<span class="quiet">{html.escape(allowed)}. {html.escape(known.duties)}</span>{state}</div>'
     )
 
 
@@ -391,8 +395,8 @@ def _refuse_unprepared(workspace: Workspace, ref: ModelRef) -> None:
 
 def _summary(name: str) -> str:
     chosen = template(name)
-    source = f' <span class="muted">{html.escape(chosen.citation)}</span>' if chosen.citation else ""
-    return f'<p class="muted">{html.escape(chosen.summary)}{source}</p>'
+    source = f' <span class="quiet">{html.escape(chosen.citation)}</span>' if chosen.citation else ""
+    return f'<p class="quiet">{html.escape(chosen.summary)}{source}</p>'
 
 
 def _kept(workspace: Workspace) -> list[list[Any]]:
@@ -423,5 +427,3 @@ def _number(answer_id: str) -> int:
     if not answer_id.isdigit():
         raise InputError("There is no finished answer here yet. Ask first, then keep it.")
     return int(answer_id)
-
-

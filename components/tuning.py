@@ -230,7 +230,8 @@ def _run(workspace: Workspace, run: str) -> list[Any]:
         metrics = workspace.store.metrics(job.id)
         answers = workspace.store.job_events(job.id, kinds=["sample"])
     except StudioError as error:
-        return [gr.Column(visible=True), notice(str(error), "bad"), "", *[gr.skip()] * 7]
+        off = [gr.Button(visible=False)] * 4
+        return [gr.Column(visible=True), notice(str(error), "bad"), "", *off, _curve([]), "", ""]
     latest: dict[str, float] = {}
     for metric in metrics:
         latest |= {name: value for name, value in metric.values.items() if value is not None}
@@ -250,7 +251,9 @@ def _run(workspace: Workspace, run: str) -> list[Any]:
 
 
 def _title(job: Job) -> str:
-    tone = {"done": "good", "failed": "bad", "lost": "bad", "cancelled": "caution", "paused": "caution"}.get(job.state, "")
+    tone = {"done": "good", "failed": "bad", "lost": "bad", "cancelled": "caution", "paused": "caution"}.get(
+        job.state, ""
+    )
     answers = f" {chip(f'answers as run:{job.id}', 'L2')}" if job.state == "done" else ""
     return (
         f'<div class="run-title"><h2>run:{job.id} <small>{html.escape(job.title)}</small></h2>'
@@ -281,7 +284,11 @@ def latest_validation(job: Job) -> tuple[float | None, float | None]:
 def _curve(metrics: list[Metric]) -> pd.DataFrame:
     points = [(m.step, m.values["loss"], "training") for m in metrics if m.values.get("loss") is not None]
     thin = points[:: max(1, len(points) // _POINTS)]
-    thin += [(m.step, m.values["validation_loss"], "validation") for m in metrics if m.values.get("validation_loss") is not None]
+    thin += [
+        (m.step, m.values["validation_loss"], "validation")
+        for m in metrics
+        if m.values.get("validation_loss") is not None
+    ]
     return pd.DataFrame(thin, columns=["step", "loss", "measured on"])
 
 
@@ -308,9 +315,9 @@ def _samples(rows: list[dict[str, Any]]) -> str:
     step = max(r["step"] for r in rows)
     newest = [r for r in rows if r["step"] == step]
     cells = "".join(
-        f'<div class="sample"><p class="muted">{html.escape(r["prompt"])}</p>'
-        f'<div><h4>Base</h4><p>{html.escape(r["answers"]["base"])}</p></div>'
-        f'<div><h4>Tuned, step {step}</h4><p>{html.escape(r["answers"]["tuned"])}</p></div></div>'
+        f'<div class="sample"><p class="quiet">{html.escape(r["prompt"])}</p>'
+        f"<div><h4>Base</h4><p>{html.escape(r['answers']['base'])}</p></div>"
+        f"<div><h4>Tuned, step {step}</h4><p>{html.escape(r['answers']['tuned'])}</p></div></div>"
         for r in newest
     )
     return f'<div class="samples"><h3>Answers to records it does not learn from</h3>{cells}</div>'
@@ -324,7 +331,7 @@ def _runs(workspace: Workspace) -> list[list[Any]]:
 def _none_yet(workspace: Workspace) -> str:
     if _runs(workspace):
         return ""
-    return '<p class="muted">No runs yet. Start one above: the example snapshot and the model are already chosen.</p>'
+    return '<p class="quiet">No runs yet. Start one above: the example snapshot and the model are already chosen.</p>'
 
 
 def _run_row(job: Job) -> list[Any]:
@@ -361,5 +368,3 @@ def _snapshots(workspace: Workspace) -> list[str]:
 
 def _bases(workspace: Workspace) -> list[tuple[str, str]]:
     return [(o.label, str(o.ref)) for o in workspace.offers()]
-
-

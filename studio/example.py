@@ -33,9 +33,7 @@ def load_example(store: Store, root: Path) -> bool:
     licence, author = "Apache-2.0", "Ladder Studio"
     for name, part in ((DEVELOPMENT.name, "development"), (EVALUATION.name, "evaluation")):
         items = (EvaluationItem.model_validate(row) for row in _rows(f"{EXAMPLE}.{part}.jsonl"))
-        store.freeze(
-            root, "eval", name, (i.model_dump(mode="json") for i in items), author=author, licence=licence
-        )
+        store.freeze(root, "eval", name, (i.model_dump(mode="json") for i in items), author=author, licence=licence)
     if EXAMPLE not in known:
         store.create_dataset(
             EXAMPLE,

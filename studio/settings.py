@@ -36,9 +36,7 @@ class Settings(BaseSettings):
     hosts: tuple[str, ...] = Field(default=(), description="Further host names the studio answers to.")
     max_upload: str = Field(default="4gb", description="Largest upload the pages take.")
     offline: bool = Field(default=True, description="Any outbound call is an error.")
-    engine_idle_minutes: float = Field(
-        15.0, gt=0, description="The engine frees its memory after this long unused."
-    )
+    engine_idle_minutes: float = Field(15.0, gt=0, description="The engine frees its memory after this long unused.")
     threads: int | None = Field(
         None, ge=1, description="CPU threads for the engine and for runs; empty means all cores."
     )

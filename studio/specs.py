@@ -50,7 +50,7 @@ class _Ref(str):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        def check(text: str) -> Self:
+        def check(text: str) -> _Ref:
             try:
                 return cls(text)
             except InputError as error:
@@ -109,27 +109,15 @@ def assistant(content: str) -> Message:
 class Sampling(_Frozen):
     """How the next token is chosen. Every field is explicit: nothing leaks in from a checkpoint's own defaults."""
 
-    temperature: float = Field(
-        0.0, ge=0, le=5, title="Temperature", description="0 always takes the likeliest token."
-    )
-    top_p: float = Field(
-        1.0, gt=0, le=1, title="Top-p", description="Keep the likeliest tokens up to this share."
-    )
-    top_k: int = Field(
-        0, ge=0, le=1000, title="Top-k", description="Keep this many likeliest tokens; 0 keeps all."
-    )
-    min_p: float = Field(
-        0.0, ge=0, le=1, title="Min-p", description="Drop tokens below this share of the likeliest."
-    )
+    temperature: float = Field(0.0, ge=0, le=5, title="Temperature", description="0 always takes the likeliest token.")
+    top_p: float = Field(1.0, gt=0, le=1, title="Top-p", description="Keep the likeliest tokens up to this share.")
+    top_k: int = Field(0, ge=0, le=1000, title="Top-k", description="Keep this many likeliest tokens; 0 keeps all.")
+    min_p: float = Field(0.0, ge=0, le=1, title="Min-p", description="Drop tokens below this share of the likeliest.")
     repetition_penalty: float = Field(
         1.0, ge=0.5, le=3, title="Repetition penalty", description="Above 1 discourages tokens already there."
     )
-    max_tokens: int = Field(
-        160, ge=1, le=4096, title="Max tokens", description="The answer stops here at the latest."
-    )
-    stop: tuple[str, ...] = Field(
-        (), title="Stop strings", description="The answer ends before any of these."
-    )
+    max_tokens: int = Field(160, ge=1, le=4096, title="Max tokens", description="The answer stops here at the latest.")
+    stop: tuple[str, ...] = Field((), title="Stop strings", description="The answer ends before any of these.")
     seed: int = Field(0, ge=0, title="Seed", description="Same seed, same answer, when sampling.")
 
 

@@ -61,9 +61,7 @@ class Workspace:
                 f"The workspace {root} cannot be made ({error.strerror}). Choose another folder with --workspace."
             ) from error
         if not os.access(root, os.W_OK):
-            raise StorageError(
-                f"The workspace {root} cannot be written. Choose another folder with --workspace."
-            )
+            raise StorageError(f"The workspace {root} cannot be written. Choose another folder with --workspace.")
         return cls(root, settings, Store.in_folder(root, database_url or settings.database_url))
 
     @property
@@ -77,9 +75,7 @@ class Workspace:
 
     def backend(self, ref: ModelRef) -> Backend:
         """Where answers of that model come from."""
-        return open_backend(
-            ref, settings=self.settings, store=self.store, workspace=self.path, engine=self.engine
-        )
+        return open_backend(ref, settings=self.settings, store=self.store, workspace=self.path, engine=self.engine)
 
     def prepare(self) -> threading.Thread:
         """Convert the embedded model in the background; pages show how far it is (studio.models.conversion)."""

@@ -25,7 +25,9 @@ def _install() -> None:
     sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
     quiet = {"stdout": subprocess.DEVNULL, "env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}}
     subprocess.run([*sudo, "apt-get", "update", "-q"], check=True, **quiet)
-    subprocess.run([*sudo, "apt-get", "install", "-y", "-q", "--no-install-recommends", "chromium"], check=True, **quiet)
+    subprocess.run(
+        [*sudo, "apt-get", "install", "-y", "-q", "--no-install-recommends", "chromium"], check=True, **quiet
+    )
 
 
 def main() -> int:

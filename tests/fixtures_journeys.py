@@ -111,7 +111,9 @@ def page(browser: Browser, studio: Studio) -> Iterator[Page]:
     page = context.new_page()
     foreign: list[str] = []
     errors: list[str] = []
-    page.on("request", lambda r: foreign.append(r.url) if not r.url.startswith((studio.url, "data:", "blob:")) else None)
+    page.on(
+        "request", lambda r: foreign.append(r.url) if not r.url.startswith((studio.url, "data:", "blob:")) else None
+    )
     page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda e: errors.append(str(e)))
     page.set_default_timeout(20_000)

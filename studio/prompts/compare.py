@@ -36,7 +36,10 @@ class Compare(Task):
     examples: SnapshotRef = Field(title="Examples", description="Snapshot that few-shot prompts take examples from.")
     guidelines: str = Field("", title="Guidelines", description="How answers should be; the base's prompts say it.")
     templates: tuple[str, ...] = Field(
-        ("plain", "zero-shot", "few-shot", "chain-of-thought"), title="Prompts to try", min_length=1
+        ("plain", "zero-shot", "few-shot", "chain-of-thought"),
+        title="Prompts to try",
+        min_length=1,
+        description="Each is tried on the development set; the best goes on.",
     )
     max_tokens: int = Field(110, ge=8, le=1024, title="Max tokens", description="Longest answer, in tokens.")
     seed: int = Field(0, ge=0, title="Seed", description="Decides which examples few-shot prompts show.")

@@ -20,9 +20,7 @@ def choose_examples(rows: Sequence[Mapping[str, Any]], k: int, seed: int = 0) ->
         return []
     pool = [r for r in rows if r.get("split", "train") == "train"]
     if len(pool) < k:
-        raise InputError(
-            f"The prompt asks for {k} examples, but the snapshot has {len(pool)} training rows. Add more."
-        )
+        raise InputError(f"The prompt asks for {k} examples, but the snapshot has {len(pool)} training rows. Add more.")
     shuffled = random.Random(seed).sample(pool, len(pool))
     by_category: dict[str, list[Mapping[str, Any]]] = {}
     for row in shuffled:

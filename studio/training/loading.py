@@ -37,7 +37,7 @@ def load_tokenizer(weights: Weights) -> PreTrainedTokenizerBase:
 def load_base(weights: Weights, dtype: torch.dtype | None = None) -> Any:
     """The base's weights in evaluation mode, without any adapter. Raises ModelError when they cannot be read."""
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             str(weights.base),
             dtype=dtype or best_dtype(),
             local_files_only=True,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import PreTrainedTokenizerBase
 
 from studio.errors import RunError
 from studio.models import Weights
@@ -103,7 +104,9 @@ def _with_adapter(weights: Weights, knobs: Knobs) -> PeftModel:
 class _Samples:
     """The same few validation prompts, answered by the base once and by the tuned model after every epoch."""
 
-    def __init__(self, model: PeftModel, tokenizer: object, rows: Sequence[list[Message]], run: Run) -> None:
+    def __init__(
+        self, model: PeftModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[list[Message]], run: Run
+    ) -> None:
         self._model, self._tokenizer, self._run = model, tokenizer, run
         self._questions = [row[-2].content for row in rows[:_SHOWN]]
         self._prompts = [encode_prompt(tokenizer, row[:-1]) for row in rows[:_SHOWN]]
@@ -119,4 +122,4 @@ class _Samples:
     def _answers(self) -> list[str]:
         self._model.eval()
         made = generate(self._model, self._prompts, Sampling(max_tokens=_SHOWN_TOKENS), stop_ids(self._tokenizer))
-        return [self._tokenizer.decode(g.ids, skip_special_tokens=True).strip() for g in made]  # type: ignore[attr-defined]
+        return [self._tokenizer.decode(g.ids, skip_special_tokens=True).strip() for g in made]

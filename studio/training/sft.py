@@ -106,7 +106,7 @@ def learned_loss(model: Any, ids: Tensor, mask: Tensor, labels: Tensor) -> Tenso
     `ids`, `mask`, `labels` are [B, T]; the label at t is predicted at t-1. The output layer sees learned positions
     alone: with a vocabulary of 49,152 and prompts masked, that is most of its work saved.
     """
-    causal = model.get_base_model() if isinstance(model, PeftModel) else model
+    causal: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     hidden = causal.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
     targets = labels[:, 1:]
     learned = targets != _IGNORED

@@ -97,8 +97,17 @@ def test_the_stop_token_is_the_last_one_and_only_that_row_has_ended(tiny):
         assert after.ended == (stop in before.ids)
 
 
-def test_rows_that_end_at_different_times_leave_the_others_alone(tiny):
-    """Ends rows in an awkward order, so that the cache is reordered again and again."""
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(max_tokens=20),
+        Sampling(max_tokens=20, temperature=1.3, seed=2),
+        Sampling(max_tokens=20, repetition_penalty=1.4),
+    ],
+    ids=["greedy", "sampled", "penalised"],
+)
+def test_rows_that_end_at_different_times_leave_the_others_alone(tiny, sampling):
+    """Ends rows in an awkward order, so that cache, draws and seen tokens are reordered again and again."""
     ends = {0: 9, 1: 2, 2: 4, 3: 2, 4: 7}
     seen = dict.fromkeys(ends, 0)
 
@@ -106,8 +115,8 @@ def test_rows_that_end_at_different_times_leave_the_others_alone(tiny):
         seen[row] += 1
         return seen[row] >= ends[row]
 
-    free = generate(tiny, PROMPTS, Sampling(max_tokens=20), stop_ids=())
-    cut = generate(tiny, PROMPTS, Sampling(max_tokens=20), stop_ids=(), on_token=on_token)
+    free = generate(tiny, PROMPTS, sampling, stop_ids=())
+    cut = generate(tiny, PROMPTS, sampling, stop_ids=(), on_token=on_token)
     assert [answer.ids for answer in cut] == [answer.ids[: ends[row]] for row, answer in enumerate(free)]
 
 
