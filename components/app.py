@@ -122,7 +122,10 @@ def _wire_links(
 
     def open_page(request: gr.Request) -> list[Any]:
         asked = request.query_params
-        tab = asked.get("tab") if asked.get("tab") in built else next(iter(built))
+        tab = asked.get("tab")
+        if tab not in built:  # the first tab is open already, unless a quick person has gone on to another
+            first = next(iter(built))
+            return [gr.skip(), gr.skip(), *first_beat(workspace, pulse, first), *[gr.skip()] * len(boxes)]
         given = [asked[key] if name == tab and key in asked else gr.skip() for name, key in boxes]
         return [gr.Tabs(selected=tab), tab, *first_beat(workspace, pulse, tab), *given]
 

@@ -26,6 +26,7 @@ from components.frame import (
     duration,
     empty_state,
     handler,
+    live_dropdown,
     markup,
     notice,
     page_header,
@@ -92,9 +93,7 @@ def build(workspace: Workspace) -> CompareWidgets:
     trouble = markup(label="What went wrong", visible=False)
 
     with gr.Column(elem_classes=["compare-results"], visible=False) as results:
-        picker = gr.Dropdown(
-            [], label="Comparison", interactive=True, allow_custom_value=True, elem_classes=["compare-picker"]
-        )
+        picker = live_dropdown([], label="Comparison", interactive=True, elem_classes=["compare-picker"])
         ruling = markup(label="Verdict")
         rows = markup(label="Comparison of the rungs")
         with gr.Accordion("Prompts that were tried for the base", open=False, elem_classes=["more"]):
@@ -268,15 +267,14 @@ def build(workspace: Workspace) -> CompareWidgets:
 
 
 def _lay_out_form() -> Form[Compare]:
-    """Models and sets in two rows, the rest folded. Any text is taken and checked by the task, so that the API works."""
+    """Models and sets in two rows, the rest folded. What was chosen is checked by the task."""
 
     def chooser(name: str) -> gr.Dropdown:
         field = Compare.model_fields[name]
-        return gr.Dropdown(
+        return live_dropdown(
             [],
             label=field.title,
             info=field.description,
-            allow_custom_value=True,
             interactive=True,
             min_width=200,
             elem_id=f"compare-{name}",

@@ -46,6 +46,7 @@ __all__ = [
     "first_beat",
     "handler",
     "header",
+    "live_dropdown",
     "markup",
     "notice",
     "page_header",
@@ -187,6 +188,15 @@ def card(title: str = "", **layout: Any) -> gr.Column:
         with column:
             section(title)
     return column
+
+
+def live_dropdown(*args: Any, **options: Any) -> gr.Dropdown:
+    """A dropdown whose choices come from rows. What was chosen is checked by the studio when it is used: Gradio would
+    hold it against the choices of the moment the server started, in validators and after a restart."""
+    made = gr.Dropdown(*args, **options)
+    # Not a subclass: Gradio writes a .pyi file beside the module of every component class it meets.
+    made.preprocess = lambda payload: payload  # type: ignore[method-assign]
+    return made
 
 
 @dataclass(frozen=True)

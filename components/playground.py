@@ -14,7 +14,18 @@ from typing import Any
 import gradio as gr
 
 from components.forms import Form, form
-from components.frame import Refresh, TabWidgets, card, chip, handler, notice, page_header, table, user_of
+from components.frame import (
+    Refresh,
+    TabWidgets,
+    card,
+    chip,
+    handler,
+    live_dropdown,
+    notice,
+    page_header,
+    table,
+    user_of,
+)
 from studio.backends import Partial, side_by_side
 from studio.errors import InputError, StudioError
 from studio.models import EMBEDDED, conversion, licence
@@ -75,8 +86,8 @@ def build(workspace: Workspace) -> PlaygroundWidgets:
     with gr.Row(elem_classes=["playground"]):
         with gr.Column(scale=0, min_width=340, elem_classes=["side"]):
             with card():
-                first = gr.Dropdown(_offers(workspace), value=str(EMBEDDED), label="Model", elem_id="model-a")
-                second = gr.Dropdown(
+                first = live_dropdown(_offers(workspace), value=str(EMBEDDED), label="Model", elem_id="model-a")
+                second = live_dropdown(
                     [("None", _NOBODY), *_offers(workspace)], value=_NOBODY, label="Beside it", elem_id="model-b"
                 )
                 terms = gr.HTML(_terms(workspace, str(EMBEDDED)), js_on_load=None)
@@ -107,7 +118,7 @@ def build(workspace: Workspace) -> PlaygroundWidgets:
             max_height=260,
         )
         with gr.Row(elem_classes=["form-row"]):
-            dataset = gr.Dropdown(
+            dataset = live_dropdown(
                 _datasets(workspace),
                 label="Dataset that answers are sent to",
                 elem_id="send-to",
@@ -270,7 +281,7 @@ def _question_widgets(workspace: Workspace) -> _Asking:
         max_lines=10,
     )
     snapshots = _snapshots(workspace)
-    examples = gr.Dropdown(
+    examples = live_dropdown(
         snapshots, value=snapshots[0] if snapshots else None, label="Examples from", info="Only few-shot templates."
     )
     with gr.Accordion("Sampling", open=False, elem_classes=["more"]):

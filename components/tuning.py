@@ -23,6 +23,7 @@ from components.frame import (
     duration,
     facts,
     handler,
+    live_dropdown,
     notice,
     page_header,
     progress,
@@ -58,10 +59,10 @@ def build(workspace: Workspace) -> TuningWidgets:
     shown = gr.Textbox("", visible="hidden", label="Run on screen")
     with card("New run"):
         with gr.Row(elem_classes=["form-row", "three"]):
-            data = gr.Dropdown(
+            data = live_dropdown(
                 _snapshots(workspace), label="What to teach", info="A frozen instruction dataset.", elem_id="tune-data"
             )
-            base = gr.Dropdown(
+            base = live_dropdown(
                 _bases(workspace),
                 value=str(EMBEDDED),
                 label="Which model",

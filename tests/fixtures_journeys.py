@@ -114,11 +114,17 @@ def page(browser: Browser, studio: Studio) -> Iterator[Page]:
     page.on(
         "request", lambda r: foreign.append(r.url) if not r.url.startswith((studio.url, "data:", "blob:")) else None
     )
-    page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
-    page.on("pageerror", lambda e: errors.append(str(e)))
+    # Leaving or reloading a page aborts its open streams, and Gradio says so.
+    page.on("console", lambda m: errors.append(m.text) if m.type == "error" and not _is_leaving(m.text) else None)
+    page.on("pageerror", lambda e: errors.append(str(e)) if not _is_leaving(str(e)) else None)
     page.set_default_timeout(20_000)
     page.goto(studio.url)
+    page.wait_for_function("window.ladderReady === true", polling=50)
     yield page
     context.close()
     assert foreign == []
     assert errors == []
+
+
+def _is_leaving(text: str) -> bool:
+    return "AbortError" in text or "errored out" in text

@@ -122,4 +122,4 @@ class _Samples:
     def _answers(self) -> list[str]:
         self._model.eval()
         made = generate(self._model, self._prompts, Sampling(max_tokens=_SHOWN_TOKENS), stop_ids(self._tokenizer))
-        return [self._tokenizer.decode(g.ids, skip_special_tokens=True).strip() for g in made]
+        return [str(self._tokenizer.decode(g.ids, skip_special_tokens=True)).strip() for g in made]

@@ -123,6 +123,7 @@ def test_4_three_fields_tune_a_model(page: Page, studio: Studio):
     job = newest(store, "lora")
     expect(tuning.get_by_role("heading", name=f"run:{job.id}")).to_be_visible()
     page.reload()  # the run does not need this page
+    page.wait_for_function("window.ladderReady === true", polling=50)
     tuning = open_tab(page, "Tuning")
     expect(tuning.get_by_text(f"answers as run:{job.id}")).to_be_visible(timeout=RUN_SECONDS * 1000)
     expect(tuning.get_by_text(re.compile(r"Validation loss \d"))).to_be_visible()
@@ -142,6 +143,8 @@ def test_4_three_fields_tune_a_model(page: Page, studio: Studio):
 def test_5_compare_says_whether_it_was_worth_it(page: Page, studio: Studio):
     store = store_of(studio)
     compare = open_tab(page, "Compare")
+    choose(page, compare, "Evaluation set", "eval:brackenfold@1")
+    choose(page, compare, "Development set", "eval:brackenfold-development@1")
     compare.get_by_role("button", name="More settings").click()
     for prompt in ("Zero-shot", "Few-shot", "Chain of thought"):
         compare.get_by_label(prompt, exact=True).uncheck()
