@@ -272,9 +272,9 @@ def _question_widgets(workspace: Workspace) -> _Asking:
     )
     summary = gr.HTML(_summary("zero-shot"), js_on_load=None)
     chosen.change(handler(_summary), chosen, summary, show_progress="hidden", queue=False, api_visibility="private")
-    names = _datasets(workspace)
+    told = (d.guidelines for d in workspace.store.datasets() if d.guidelines)
     guidelines = gr.Textbox(
-        workspace.store.dataset(names[0]).guidelines if names else "",
+        next(told, ""),
         label="Guidelines",
         info="How answers should be. The template decides whether the model is told.",
         lines=4,
@@ -386,7 +386,7 @@ def _terms(workspace: Workspace, ref: str) -> str:
     if found is None:
         return ""
     known = licence(found.licence)
-    allowed = {True: "companies may build on it", False: "not for business", None: "not known"}[known.commercial]
+    allowed = {True: "Companies may build on it", False: "Not for business", None: "Not known"}[known.commercial]
     state = _preparing(workspace) if ref == str(EMBEDDED) else ""
     return (
         f'<div class="terms">{chip(found.licence or "no licence named", title=known.name)}'

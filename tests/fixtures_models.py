@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ import pytest
 
 from studio.engine.client import EngineClient
 from studio.models import EMBEDDED, Weights, convert, resolve
+from studio.processes import wait_until
 from studio.settings import Settings
 from studio.specs import ModelRef
 
@@ -98,9 +100,9 @@ def engine(model_settings: Settings, model_workspace: Path) -> Iterator[EngineCl
 
 
 def leave(client: EngineClient) -> None:
-    """Close a client where no event loop runs."""
-    if client._membership is not None:
-        client._membership.release()
+    """Close a client where no event loop runs, and see its engine off before its folder goes."""
+    asyncio.run(client.close())
+    assert wait_until(lambda: client.state() == "off", 15), "the engine stays although its last client left"
 
 
 @pytest.fixture(scope="session")

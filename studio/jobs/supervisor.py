@@ -159,8 +159,12 @@ class Supervisor:
             else:
                 env[name] = value if isinstance(value, str) else json.dumps(value)
         env |= {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1", "TOKENIZERS_PARALLELISM": "false"}
+        env |= {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error"}  # the log is for people
         if self._settings.offline:
             env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+        # A thread that waits for another one sleeps instead of spinning: beside a busy engine, two spinning processes
+        # on two cores each got a tenth of their speed.
+        env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         if self._settings.threads:
             env["OMP_NUM_THREADS"] = str(self._settings.threads)
         return env

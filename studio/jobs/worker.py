@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,10 @@ class _Outcome:
 
 
 def main() -> NoReturn:
+    # The log is for people, and neither of these is about their run: peft asks transformers by an old name, and looks
+    # for the base of an adapter on the hub, where ours is not.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+    warnings.filterwarnings("ignore", message="Could not find a config file in")
     parser = argparse.ArgumentParser(prog="studio.jobs.worker")
     parser.add_argument("id", type=int)
     parser.add_argument("--attempt", type=int, required=True)

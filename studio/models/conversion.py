@@ -24,6 +24,7 @@ def gguf_to_safetensors(gguf: Path, folder: Path, progress: Callable[[float, str
     # They are plain numbers now; left in place, both make save_pretrained refuse.
     model.hf_quantizer = None
     del model.config.quantization_config
-    # Half the disk. Four-bit values times a float16 scale: rounding them to bfloat16 moves them by at most 1/256.
+    # Half the disk. Rounding to bfloat16 moves a weight by at most 1/256: of twelve greedy answers of 40 tokens in
+    # float32, one came out differently.
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

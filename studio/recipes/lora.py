@@ -51,7 +51,7 @@ class Lora(Recipe):
 
     @property
     def title(self) -> str:
-        return f"Tune {self.base.name if self.base.kind != 'run' else self.base} on {self.data} (LoRA)"
+        return f"Tune {self.base.name if self.base.kind != 'run' else self.base} on {self.data} (LoRA, {self.effort})"
 
     @property
     def passes(self) -> int:

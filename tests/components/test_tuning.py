@@ -97,7 +97,10 @@ def test_a_running_job_shows_its_loss_time_left_and_samples(project):
     for step in (1, 2):
         store.log_metrics(job.id, job.attempt, step, 27, {"loss": 4.0 - step, "seconds_left": 125.0})
     store.add_event(
-        job.id, job.attempt, "sample", {"step": 2, "prompt": "Is <b>it</b> dry?", "answers": {"base": "a", "tuned": "b"}}
+        job.id,
+        job.attempt,
+        "sample",
+        {"step": 2, "prompt": "Is <b>it</b> dry?", "answers": {"base": "a", "tuned": "b"}},
     )
     _, title, bar, pause, cancel, resume, try_it, curve, figures, samples = tuning._run(project, str(job.id))
     assert "running" in title
