@@ -26,6 +26,7 @@ from markdown_it import MarkdownIt
 
 from components.theme import ASSETS
 from studio.errors import StudioError
+from studio.models import conversion
 from studio.serving import Role, require
 
 if TYPE_CHECKING:
@@ -382,7 +383,7 @@ def first_beat(workspace: Workspace, pulse: Pulse, tab: str) -> list[Any]:
 def _beat(workspace: Workspace, tabs: list[str], last: str, tab: str) -> Any:
     """Nothing at all unless something moved. Runs outside the queue, where no toast is shown, so it does not raise."""
     try:
-        engine = workspace.engine.state()
+        engine = _preparing(workspace) or workspace.engine.state()
         token = f"{workspace.store.change_token()}-{engine}"
         if token == last:
             return gr.skip()
@@ -390,8 +391,17 @@ def _beat(workspace: Workspace, tabs: list[str], last: str, tab: str) -> Any:
     except StudioError as error:
         log.warning("The header could not be brought up to date: %s", error)
         return gr.skip()
-    pace = gr.Timer(_TICK_SECONDS if job or engine in ("loading", "busy") else _IDLE_TICK_SECONDS)
+    pace = gr.Timer(_TICK_SECONDS if job or engine not in ("off", "ready") else _IDLE_TICK_SECONDS)
     return [token, _status(job, engine), pace, *(token if t == tab else gr.skip() for t in tabs)]
+
+
+def _preparing(workspace: Workspace) -> str:
+    """How far the one-time conversion of the embedded model is; '' when nobody converts."""
+    try:
+        state = conversion(workspace.settings.cache)
+    except StudioError:  # its package is not there: the page that offers the model says so, with the cure
+        return ""
+    return f"being prepared, {100 * state.fraction:.0f} %" if state else ""
 
 
 def running_job(workspace: Workspace) -> Job | None:
@@ -431,8 +441,9 @@ def _engine(state: str) -> str:
         "ready": "The weights are in memory.",
         "busy": "The model is answering.",
     }
+    tip = tips.get(state, "The model that comes with the studio is being converted, once.")
     return (
-        f'<span class="engine" data-state="{state}" title="{tips.get(state, "")}"><i aria-hidden="true"></i>'
+        f'<span class="engine" data-state="{state if state in words else "loading"}" title="{tip}"><i aria-hidden="true"></i>'
         f"<span>Model {words.get(state, state)}</span></span>"
     )
 

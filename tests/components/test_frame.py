@@ -20,6 +20,7 @@ from components import frame
 from components.app import TABS, build_pages
 from components.theme import ASSETS
 from studio.errors import RunError, StudioError
+from studio.models import Conversion
 from studio.specs import ModelRef
 from studio.store import Job
 from studio.tasks import Task
@@ -292,3 +293,11 @@ def test_a_rung_has_its_hue_and_its_word():
 
 def test_model_names_are_chips_without_a_hue():
     assert 'data-tone=""' in frame.chip(ModelRef("run:17"))
+
+
+def test_the_header_says_how_far_the_embedded_model_is(workspace, monkeypatch):
+    monkeypatch.setattr(frame, "conversion", lambda cache: Conversion(0.4, "Reading the weights"))
+    beat = frame._beat(workspace, ["jobs"], "", "jobs")
+    assert "Model being prepared, 40 %" in beat[1]
+    monkeypatch.setattr(frame, "conversion", lambda cache: Conversion(0.6, "Writing the weights"))
+    assert "60 %" in frame._beat(workspace, ["jobs"], beat[0], "jobs")[1]
