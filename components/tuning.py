@@ -73,7 +73,7 @@ def build(workspace: Workspace) -> TuningWidgets:
                 [("Quick", "quick"), ("Balanced", "balanced"), ("Thorough", "thorough")],
                 value="balanced",
                 label="How thorough",
-                info="Goes through the records 1, 3 or 6 times.",
+                info="Goes through the records 1, 2 or 4 times.",
                 elem_id="tune-effort",
             )
         knobs = form(

@@ -18,7 +18,7 @@ from studio.tasks import Recipe, Run
 
 __all__ = ["Lora"]
 
-_EPOCHS = {"quick": 1, "balanced": 3, "thorough": 6}
+_EPOCHS = {"quick": 1, "balanced": 2, "thorough": 4}
 
 
 class Lora(Recipe):
@@ -29,7 +29,7 @@ class Lora(Recipe):
     data: SnapshotRef = Field(title="What to teach", description="A frozen instruction dataset.")
     base: ModelRef = Field(title="Which model", description="The model that learns. It stays as it is.")
     effort: Literal["quick", "balanced", "thorough"] = Field(
-        "balanced", title="How thorough", description="How often the records are gone through: 1, 3 or 6 times."
+        "balanced", title="How thorough", description="How often the records are gone through: 1, 2 or 4 times."
     )
     epochs: int | None = Field(
         None, ge=1, le=50, title="Epochs", description="Passes over the records; empty: as thorough as above."
@@ -41,7 +41,7 @@ class Lora(Recipe):
         32, ge=1, le=1024, title="LoRA alpha", description="Strength of the update relative to the rank."
     )
     learning_rate: float = Field(
-        5e-4, gt=0, le=0.1, title="Learning rate", description="Size of a step at its peak; lower it if the loss jumps."
+        1e-3, gt=0, le=0.1, title="Learning rate", description="Size of a step at its peak; lower it if the loss jumps."
     )
     batch_size: int = Field(8, ge=1, le=256, title="Batch size", description="Records per step.")
     max_length: int = Field(

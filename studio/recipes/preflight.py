@@ -27,7 +27,7 @@ class Preflight:
     @property
     def sentence(self) -> str:
         checked = f"{self.validation_rows} records check it on the way" if self.validation_rows else "nothing checks it"
-        passes = "once" if self.passes == 1 else f"{self.passes} times"
+        passes = {1: "once", 2: "twice"}.get(self.passes, f"{self.passes} times")
         how_long = (
             f"About {max(1, round(self.seconds / 60))} min here, judged by the last run."
             if self.seconds is not None

@@ -68,7 +68,11 @@ def train(
     torch.manual_seed(knobs.seed)
     model = _with_adapter(weights, knobs)
     show = _Samples(model, tokenizer, validation_rows, run) if validation_rows else None
-    run.say(f"Learning from {len(kept)} records, {knobs.epochs} times over.")
+    run.say(
+        f"Learning from {len(kept)} records; every one comes {knobs.epochs} times."
+        if knobs.epochs > 1
+        else f"Learning from {len(kept)} records."
+    )
     outcome = sft.tune(
         model,
         kept,

@@ -76,7 +76,7 @@ def test_a_stranger_starts_nothing(page, project):
 
 def test_the_preflight_says_rows_and_steps(project):
     said = tuning._plan(project, {"base": THREE[0], "data": THREE[1], "effort": "balanced"})
-    assert "213 records 3 times, in 81 steps" in said
+    assert "213 records twice, in 54 steps" in said
     assert "27 records check it" in said
 
 
