@@ -162,9 +162,8 @@ class Supervisor:
         env |= {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error"}  # the log is for people
         if self._settings.offline:
             env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-        # A thread that waits for another one sleeps instead of spinning: beside a busy engine, two spinning processes
-        # on two cores each got a tenth of their speed.
-        env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        # Waiting threads spin; beside a busy engine that wastes whole time slices (see studio/engine/client.py).
+        env.setdefault("GOMP_SPINCOUNT", "20000")
         if self._settings.threads:
             env["OMP_NUM_THREADS"] = str(self._settings.threads)
         return env
