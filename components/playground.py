@@ -107,7 +107,7 @@ def build(workspace: Workspace) -> PlaygroundWidgets:
                     elem_classes=["mono"],
                     placeholder="Write a question to see the prompt here.",
                 )
-        with gr.Column(scale=2, min_width=320), gr.Row(elem_classes=["answers"]):
+        with gr.Column(scale=3, min_width=320), gr.Row(elem_classes=["answers"]):
             columns = tuple(_answer_column(number) for number in range(_COLUMNS))
     with card("Kept answers"):
         kept = table(
@@ -306,7 +306,7 @@ def _question_widgets(workspace: Workspace) -> _Asking:
 
 
 def _answer_column(number: int) -> _Column:
-    with card(visible=number == 0, min_width=260, elem_classes=["answer"]) as box:
+    with card(visible=number == 0, min_width=240, elem_classes=["answer"]) as box:
         head = gr.HTML(_head(None, None), js_on_load=None)
         text = gr.Textbox(
             label=f"Answer {number + 1}",

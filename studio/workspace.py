@@ -99,7 +99,10 @@ class Workspace:
             for p in sorted((self.path / "models").iterdir())
             if (p / "config.json").is_file()
         ]
-        found += [Offer(m.ref, m.title, m.licence) for m in self.store.models(answers=True)]
+        found += [
+            Offer(m.ref, f"{m.snapshot.partition(':')[2]} ({m.method})" if m.snapshot else m.title, m.licence)
+            for m in self.store.models(answers=True)
+        ]
         return found
 
     def snapshot(self, ref: str) -> list[dict[str, Any]]:

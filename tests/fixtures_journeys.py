@@ -90,8 +90,9 @@ def studio(tmp_path_factory: pytest.TempPathFactory, short_runtime: Path) -> Ite
     stop_studio(running)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    # For one module only: as long as Playwright is there, an event loop runs in this thread and asyncio.run refuses.
     path = find_browser()
     if path is None:
         pytest.fail("No Chromium: run `python tests/browser.py`.")
