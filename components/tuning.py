@@ -55,7 +55,7 @@ class TuningWidgets(TabWidgets):
 def build(workspace: Workspace) -> TuningWidgets:
     with page_header("tuning", "Teach a model to answer the way your records do."):
         start = gr.Button("Start tuning", variant="primary", min_width=140, scale=0, elem_id="start-tuning")
-    key = gr.Textbox(secrets.token_hex(8), visible="hidden", label="Key of the next start")
+    key = gr.Textbox("", visible="hidden", label="Key of the next start")  # a fresh one for every page that opens
     shown = gr.Textbox("", visible="hidden", label="Run on screen")
     with card("New run"):
         with gr.Row(elem_classes=["form-row", "three"]):
@@ -126,7 +126,7 @@ def build(workspace: Workspace) -> TuningWidgets:
     def begin(request: gr.Request, client_key: str, *values: Any) -> list[Any]:
         task = knobs.read(values)
         preflight(workspace.store, workspace.path, task)
-        job = workspace.queue(task, author=user_of(request), client_key=client_key)
+        job = workspace.queue(task, author=user_of(request), client_key=client_key or None)
         return [secrets.token_hex(8), str(job.id), *_run(workspace, str(job.id)), *list_runs()]
 
     def show(run: str) -> list[Any]:
@@ -175,7 +175,7 @@ def build(workspace: Workspace) -> TuningWidgets:
             api_visibility="private",
         )
 
-    def reread(run: str, *values: Any) -> list[Any]:
+    def reread(run: str, client_key: str, *values: Any) -> list[Any]:
         run = run or _running(workspace)
         given = knobs.named(values)
         snapshots, bases = _snapshots(workspace), _bases(workspace)
@@ -187,12 +187,15 @@ def build(workspace: Workspace) -> TuningWidgets:
             gr.Dropdown(choices=bases, value=learner),
             _plan(workspace, given),
             run,
+            client_key or secrets.token_hex(8),
             *_run(workspace, run),
             *list_runs(),
         ]
 
     return TuningWidgets(
-        refresh=Refresh(reread, [shown, *knobs.inputs], [data, base, plan, shown, *run_widgets, none_yet, runs]),
+        refresh=Refresh(
+            reread, [shown, key, *knobs.inputs], [data, base, plan, shown, key, *run_widgets, none_yet, runs]
+        ),
         links={"run": shown},
         run=shown,
         try_it=try_it,

@@ -53,6 +53,16 @@ def test_a_double_click_starts_one_run_and_the_next_click_another(page, project)
     assert len(project.store.jobs()) == 2
 
 
+def test_every_page_that_opens_gets_a_key_of_its_own(project):
+    with gr.Blocks():
+        widgets = tuning.build(project)
+    refresh = widgets.refresh
+    place = [getattr(block, "label", "") for block in refresh.outputs].index("Key of the next start")
+    keys = {refresh.fn("", "", *THREE, *ADVANCED)[place] for _ in range(3)}
+    assert len(keys) == 3
+    assert refresh.fn("", "mine", *THREE, *ADVANCED)[place] == "mine"
+
+
 @pytest.mark.parametrize(
     ("three", "sentence"),
     [

@@ -165,8 +165,10 @@ def test_6_models_and_jobs_tell_where_it_came_from(page: Page, studio: Studio):
     store = store_of(studio)
     run = newest(store, "lora")
     models = open_tab(page, "Models")
+    expect(models.get_by_text(f"run:{run.id}", exact=True).first).to_be_visible()
+    expect(models.get_by_text("data:bench@1").first).to_be_visible()
+    models.get_by_role("tab", name="Catalogue").click()
     expect(models.get_by_text("SmolLM2 135M Instruct").first).to_be_visible()
-    expect(models.get_by_text(f"run:{run.id}").first).to_be_visible()
     jobs = open_tab(page, "Jobs")
     jobs.get_by_text(run.title).first.click()
     expect(jobs.get_by_role("log")).to_be_visible()
@@ -177,9 +179,9 @@ def test_7_a_run_is_cancelled_and_resumed(page: Page, studio: Studio):
     tuning = open_tab(page, "Tuning")
     choose(page, tuning, "What to teach", "data:brackenfold@1")
     tuning.get_by_label("Balanced", exact=True).check()
+    last = newest(store, "lora").id
     tuning.get_by_role("button", name="Start tuning").click()
-    first = newest(store, "lora").id
-    assert wait_until(lambda: newest(store, "lora").id != first, 20)
+    assert wait_until(lambda: newest(store, "lora").id != last, 20)
     run = newest(store, "lora").id
     assert wait_until(lambda: store.job(run).step >= 2, 120), store.job(run)
     tuning.get_by_role("button", name="Cancel", exact=True).click()
