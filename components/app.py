@@ -27,20 +27,22 @@ __all__ = ["TABS", "Tab", "build_app", "build_pages"]
 
 @dataclass(frozen=True)
 class Tab:
-    """A page: its id (in links, in the help folder), the words on it, and who builds it."""
+    """A page: its id (in links, in the help folder), the words on it, who builds it, and whether it shows jobs step by
+    step rather than state by state."""
 
     id: str
     title: str
     build: Callable[[Workspace], TabWidgets]
+    every_step: bool = False
 
 
 TABS = (
     Tab("playground", "Playground", playground.build),
     Tab("dataset", "Dataset", dataset.build),
-    Tab("tuning", "Tuning", tuning.build),
-    Tab("compare", "Compare", compare.build),
+    Tab("tuning", "Tuning", tuning.build, every_step=True),
+    Tab("compare", "Compare", compare.build, every_step=True),
     Tab("models", "Models", models.build),
-    Tab("jobs", "Jobs", jobs.build),
+    Tab("jobs", "Jobs", jobs.build, every_step=True),
 )
 
 
@@ -74,7 +76,7 @@ def build_pages(workspace: Workspace, tabs: Sequence[Tab] = TABS) -> gr.Blocks:
     """Every tab under one header."""
     demo = gr.Blocks(title="Ladder Studio", fill_width=True, delete_cache=(3600, 86400))
     with demo:
-        pulse = header(workspace, [tab.id for tab in tabs])
+        pulse = header(workspace, [t.id for t in tabs], every_step=[t.id for t in tabs if t.every_step])
         with gr.Tabs(elem_id="tabs", selected=tabs[0].id) as bar:
             built: dict[str, tuple[gr.Tab, TabWidgets]] = {}
             for tab in tabs:

@@ -11,7 +11,6 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from inspect import signature
 from typing import Any, get_args
 
 import gradio as gr
@@ -250,9 +249,7 @@ def build(workspace: Workspace) -> CompareWidgets:
             "rows": [dataclasses.asdict(row) for row in found.rows],
         }
 
-    table = handler(comparison_table)
-    table.__signature__ = signature(table).replace(return_annotation=dict)  # type: ignore[attr-defined]  # else no output
-    api(table, api_name="comparison_table")
+    api(handler(comparison_table), api_name="comparison_table")
 
     return CompareWidgets(
         refresh=Refresh(look, look_inputs, look_outputs),

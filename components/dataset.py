@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from inspect import signature
 from typing import Any, Literal
 
 import gradio as gr
@@ -23,6 +22,7 @@ from components.frame import (
     card,
     empty_state,
     handler,
+    live_dropdown,
     markup,
     notice,
     page_header,
@@ -184,8 +184,8 @@ def _lay_out_browser() -> _Browser:
                 min_width=160,
                 container=False,
             )
-            category = gr.Dropdown([(_ALL_CATEGORIES, "")], value="", label="Category shown", show_label=False,
-                                   scale=0, min_width=184, container=False, allow_custom_value=True)  # fmt: skip
+            category = live_dropdown([(_ALL_CATEGORIES, "")], value="", label="Category shown", show_label=False,
+                                     scale=0, min_width=184, container=False)  # fmt: skip
             split = gr.Dropdown([(_ALL_SPLITS, ""), *((s, s) for s in _SPLITS)], value="", label="Split shown",
                                 show_label=False, scale=0, min_width=120, container=False)  # fmt: skip
         rows = pick_list("Records", elem_id="records")
@@ -537,10 +537,7 @@ def _serve(workspace: Workspace) -> None:
         return {"snapshot": str(taken.snapshot.ref), "rows": taken.snapshot.rows, "is_new": taken.is_new}
 
     for fn in (dataset_page, save_record, import_records, freeze_snapshot):
-        public = handler(fn)
-        # Without a return type, Gradio takes an endpoint for one that returns nothing.
-        public.__signature__ = signature(public).replace(return_annotation=dict)  # type: ignore[attr-defined]
-        api(public, api_name=fn.__name__, api_description=fn.__doc__)
+        api(handler(fn), api_name=fn.__name__, api_description=fn.__doc__)
 
 
 # -- words and small parts -----------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import logging
 import secrets
 import time
 import typing
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -140,13 +140,15 @@ def _say(sentence: str, cause: BaseException) -> NoReturn:
 def _with_request_first(wrapper: Callable[..., Any], fn: Callable[..., Any], name: str) -> Callable[..., Any]:
     """Give the wrapper fn's signature behind a request, which is where Gradio then puts the real one."""
     hints = typing.get_type_hints(fn) if inspect.isroutine(fn) else {}
+    # Without a return type, gr.api takes an endpoint for one that returns nothing.
+    returned = hints.get("return", inspect.Signature.empty)
     request = inspect.Parameter("_request", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=gr.Request)
     parameters = [p.replace(kind=p.POSITIONAL_OR_KEYWORD) if p.kind is p.POSITIONAL_ONLY else p
                   for p in inspect.signature(fn).parameters.values()]  # fmt: skip
     functools.update_wrapper(wrapper, fn)
     del wrapper.__wrapped__  # type: ignore[attr-defined]  # else Gradio would read fn's signature, without the request
     wrapper.__name__ = name
-    wrapper.__signature__ = inspect.Signature([request, *parameters])  # type: ignore[attr-defined]
+    wrapper.__signature__ = inspect.Signature([request, *parameters], return_annotation=returned)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {"_request": gr.Request, **hints}
     return wrapper
 
@@ -309,7 +311,8 @@ def _help(tab: str) -> str:
 
 @dataclass(frozen=True)
 class Refresh:
-    """How a tab reads its rows again: called when the tab opens, and while it is open whenever a job moved.
+    """How a tab reads its rows again: called when the tab opens, and while it is open whenever a job changes its state
+    (or takes a step, for the tabs that show steps).
 
     It runs outside the queue, where no toast can be shown: `fn` returns what to show and does not raise.
     """
@@ -334,7 +337,9 @@ class TabWidgets:
 class Pulse:
     """The one timer of a page. It asks for the change token and touches a page only when that moved.
 
-    `beats` holds one hidden box per tab: a new value there means "your rows moved". Only the open tab's box beats.
+    `beats` holds one hidden box per tab: a new value there means "your rows moved". Only the open tab's box beats, for
+    every step of a job on the tabs in `every_step`, and elsewhere only when a job starts, ends or waits: a page that
+    lists models has nothing new to say for each of a run's thousand steps.
     """
 
     timer: gr.Timer
@@ -342,6 +347,7 @@ class Pulse:
     open_tab: gr.Textbox
     status: gr.HTML
     beats: Mapping[str, gr.Textbox]
+    every_step: frozenset[str] = frozenset()
 
     @property
     def outputs(self) -> list[Any]:
@@ -349,7 +355,7 @@ class Pulse:
         return [self.seen, self.status, self.timer, *self.beats.values()]
 
 
-def header(workspace: Workspace, tabs: Sequence[str]) -> Pulse:
+def header(workspace: Workspace, tabs: Sequence[str], every_step: Collection[str] = ()) -> Pulse:
     """The bar on top: mark and workspace | running job | engine | theme and user; and the timer behind it."""
     with gr.Row(elem_id="frame", equal_height=True):
         markup(_brand(workspace))
@@ -360,10 +366,10 @@ def header(workspace: Workspace, tabs: Sequence[str]) -> Pulse:
         open_tab = gr.Textbox(tabs[0], label="Open tab", visible="hidden")
         beats = {tab: gr.Textbox("", label=f"Beat of {tab}", visible="hidden") for tab in tabs}
     timer = gr.Timer(_TICK_SECONDS)
-    pulse = Pulse(timer, seen, open_tab, status, beats)
+    pulse = Pulse(timer, seen, open_tab, status, beats, frozenset(every_step))
 
     timer.tick(
-        handler(lambda last, tab: _beat(workspace, list(tabs), last, tab)),
+        handler(lambda last, tab: _beat(workspace, pulse, last, tab)),
         [seen, open_tab],
         pulse.outputs,
         queue=False,
@@ -376,11 +382,11 @@ def header(workspace: Workspace, tabs: Sequence[str]) -> Pulse:
 
 def first_beat(workspace: Workspace, pulse: Pulse, tab: str) -> list[Any]:
     """What a page that just opened shows: the outputs of a beat, none of them skipped."""
-    beat = _beat(workspace, list(pulse.beats), "", tab)
+    beat = _beat(workspace, pulse, "", tab)
     return beat if isinstance(beat, list) else [gr.skip()] * len(pulse.outputs)
 
 
-def _beat(workspace: Workspace, tabs: list[str], last: str, tab: str) -> Any:
+def _beat(workspace: Workspace, pulse: Pulse, last: str, tab: str) -> Any:
     """Nothing at all unless something moved. Runs outside the queue, where no toast is shown, so it does not raise."""
     try:
         engine = _preparing(workspace) or workspace.engine.state()
@@ -388,11 +394,12 @@ def _beat(workspace: Workspace, tabs: list[str], last: str, tab: str) -> Any:
         if token == last:
             return gr.skip()
         job = running_job(workspace)
+        moved = token if tab in pulse.every_step else str(workspace.store.state_token())
     except StudioError as error:
         log.warning("The header could not be brought up to date: %s", error)
         return gr.skip()
     pace = gr.Timer(_TICK_SECONDS if job or engine not in ("off", "ready") else _IDLE_TICK_SECONDS)
-    return [token, _status(job, engine), pace, *(token if t == tab else gr.skip() for t in tabs)]
+    return [token, _status(job, engine), pace, *(moved if t == tab else gr.skip() for t in pulse.beats)]
 
 
 def _preparing(workspace: Workspace) -> str:

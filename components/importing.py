@@ -11,7 +11,7 @@ from typing import Any, Literal
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from components.frame import actions, card, handler, markup, notice, section, user_of
+from components.frame import actions, card, handler, live_dropdown, markup, notice, section, user_of
 from components.picking import rows_to_read
 from studio.errors import InputError
 from studio.instructions import FIELDS, ImportReport, Preview, import_into, name_for, preview
@@ -142,9 +142,7 @@ def uploaded(file: Mapping[str, Any]) -> Path:
 
 def _column_choice(field: str) -> gr.Dropdown:
     info = "May stay empty." if field in _OPTIONAL else "Needed."
-    return gr.Dropdown(
-        label=f"{field.capitalize()} column", info=info, choices=[], allow_custom_value=True, min_width=160
-    )
+    return live_dropdown(label=f"{field.capitalize()} column", info=info, choices=[], min_width=160)
 
 
 def _columns(seen: Preview, field: str) -> gr.Dropdown:

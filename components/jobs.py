@@ -9,7 +9,6 @@ import html
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from inspect import signature
 from typing import Any
 
 import gradio as gr
@@ -171,9 +170,7 @@ def build(workspace: Workspace) -> JobsWidgets:
         """The newest jobs, newest first."""
         return [_plain(job) for job in workspace.store.jobs(limit=max(1, min(limit, 500)))]
 
-    listing = handler(jobs_list)
-    listing.__signature__ = signature(listing).replace(return_annotation=list)  # type: ignore[attr-defined]  # else no output
-    api(listing, api_name="jobs_list")
+    api(handler(jobs_list), api_name="jobs_list")
 
     return JobsWidgets(refresh=Refresh(look, [shown, listed, opened], look_outputs), links={"job": shown}, shown=shown)
 

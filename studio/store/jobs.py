@@ -361,6 +361,12 @@ class JobVerbs(Database):
         with self._read() as c:
             return int(c.execute(sa.select(sa.func.coalesce(sa.func.sum(t.jobs.c.change), 0))).scalar_one())
 
+    def state_token(self) -> int:
+        """A number that moves when any job changes its state, and not while one only makes progress."""
+        newest = sa.select(t.job_events.c.id).where(t.job_events.c.kind == "state")
+        with self._read() as c:
+            return c.execute(newest.order_by(t.job_events.c.id.desc()).limit(1)).scalar() or 0
+
     def metrics(self, job_id: int, since: int = 0, limit: int = 10_000) -> list[Metric]:
         """A job's metrics with ids above `since`, oldest first."""
         query = _after(t.metrics, job_id, since, limit)

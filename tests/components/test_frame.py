@@ -189,18 +189,30 @@ def job(workspace: Workspace) -> Job:
 @pytest.fixture
 def pulse(workspace: Workspace) -> frame.Pulse:
     with gr.Blocks():
-        return frame.header(workspace, ["playground", "tuning"])
+        return frame.header(workspace, ["playground", "tuning"], every_step=["tuning"])
 
 
 def test_nothing_is_sent_when_nothing_moved(workspace: Workspace, pulse: frame.Pulse):
     seen = frame.first_beat(workspace, pulse, "playground")[0]
-    assert frame._beat(workspace, ["playground", "tuning"], seen, "playground") == gr.skip()
+    assert frame._beat(workspace, pulse, seen, "playground") == gr.skip()
 
 
 def test_a_moved_job_beats_for_the_open_tab_only(workspace: Workspace, pulse: frame.Pulse, job: Job):
     token, _status, _timer, playground, tuning = frame.first_beat(workspace, pulse, "tuning")
     assert playground == gr.skip()
     assert tuning == token
+
+
+def test_a_step_beats_where_steps_are_shown_and_a_new_state_everywhere(
+    workspace: Workspace, pulse: frame.Pulse, job: Job
+):
+    before = {tab: frame.first_beat(workspace, pulse, tab)[3:] for tab in pulse.beats}
+    workspace.store.log_metrics(job.id, job.attempt, 63, 100, {"loss": 0.9})
+    stepped = {tab: frame.first_beat(workspace, pulse, tab)[3:] for tab in pulse.beats}
+    assert stepped["playground"] == before["playground"]
+    assert stepped["tuning"] != before["tuning"]
+    workspace.store.finish_job(job.id, job.attempt, "done")
+    assert frame.first_beat(workspace, pulse, "playground")[3:] != before["playground"]
 
 
 def test_the_header_tells_the_running_job_and_escapes_its_name(workspace: Workspace, pulse: frame.Pulse, job: Job):
@@ -295,9 +307,9 @@ def test_model_names_are_chips_without_a_hue():
     assert 'data-tone=""' in frame.chip(ModelRef("run:17"))
 
 
-def test_the_header_says_how_far_the_embedded_model_is(workspace, monkeypatch):
+def test_the_header_says_how_far_the_embedded_model_is(workspace, pulse, monkeypatch):
     monkeypatch.setattr(frame, "conversion", lambda cache: Conversion(0.4, "Reading the weights"))
-    beat = frame._beat(workspace, ["jobs"], "", "jobs")
+    beat = frame.first_beat(workspace, pulse, "tuning")
     assert "Model being prepared, 40 %" in beat[1]
     monkeypatch.setattr(frame, "conversion", lambda cache: Conversion(0.6, "Writing the weights"))
-    assert "60 %" in frame._beat(workspace, ["jobs"], beat[0], "jobs")[1]
+    assert "60 %" in frame._beat(workspace, pulse, beat[0], "tuning")[1]

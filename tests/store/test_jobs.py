@@ -234,6 +234,24 @@ def test_metrics_are_appended_and_read_since(store, queue):
     assert store.job(job.id).progress == 0.2
 
 
+def test_the_state_token_moves_with_states_and_rests_through_steps(store, queue):
+    job = queue()
+    tokens = [store.state_token()]
+    for write in (
+        lambda: store.claim_job("train", HERE),
+        lambda: store.start_job(job.id, 1, pid=1),
+        lambda: store.finish_job(job.id, 1, "done"),
+    ):
+        write()
+        tokens.append(store.state_token())
+        if store.job(job.id).state == "running":
+            store.log_metrics(job.id, 1, 1, 2, {"loss": 1.0})
+            store.say(job.id, 1, "Half-way")
+            store.add_event(job.id, 1, "sample", {})
+            assert store.state_token() == tokens[-1]
+    assert len(set(tokens)) == 4
+
+
 def test_the_change_token_moves_with_every_write_that_a_page_would_show(store, queue):
     job = queue()
     token = store.change_token()
