@@ -1,13 +1,15 @@
 """Playground: ask one model, or two beside each other, with a template; see the prompt, keep what is good.
 
-Every finished answer is a row before anybody keeps it, so that "keep" and "to dataset" name what was really asked,
-whatever has been typed since.
+Every answer is a row before anybody keeps it, so that "keep" and "to dataset" name what was really asked, whatever has
+been typed since.
 """
 
 from __future__ import annotations
 
 import html
-from collections.abc import AsyncIterator
+import logging
+import secrets
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +23,13 @@ from components.frame import (
     chip,
     handler,
     live_dropdown,
+    markup,
     notice,
     page_header,
     table,
     user_of,
 )
-from studio.backends import Partial, side_by_side
+from studio.backends import Backend, Partial, side_by_side
 from studio.errors import InputError, StudioError
 from studio.models import EMBEDDED, conversion, licence
 from studio.prompts import Question, record_answer, template, templates, to_dataset
@@ -34,11 +37,12 @@ from studio.specs import ModelRef, Sampling
 from studio.store import Answer
 from studio.workspace import Workspace
 
+log = logging.getLogger(__name__)
+
 __all__ = ["PlaygroundWidgets", "beside_base", "build"]
 
 _COLUMNS = 2
 _NOBODY = ""  # the second column is off
-_KNOBS = ("temperature", "max_tokens", "seed", "top_p", "top_k", "min_p", "repetition_penalty", "stop")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,12 +54,18 @@ class PlaygroundWidgets(TabWidgets):
 
 @dataclass(frozen=True)
 class _Column:
+    """One answer. `ticket` names it from before it is there, so that one that was stopped can be kept as well."""
+
     box: gr.Column
     head: gr.HTML
     text: gr.Textbox
-    answer_id: gr.Textbox
+    ticket: gr.Textbox
     keep: gr.Button
     send: gr.Button
+
+    @property
+    def outputs(self) -> list[Any]:
+        return [self.box, self.head, self.text, self.ticket, self.keep, self.send]
 
 
 @dataclass(frozen=True)
@@ -74,187 +84,235 @@ class _Asking:
         own = [self.template, self.instruction, self.context, self.guidelines, self.examples]
         return own + self.sampling.inputs
 
-    def read(self, values: tuple[Any, ...]) -> Question:
+    def read(self, values: Sequence[Any]) -> Question:
         name, instruction, context, guidelines, examples = (str(v or "") for v in values[:5])
         return Question(name, instruction, context, guidelines, examples, self.sampling.read(values[5:]))
 
 
 def build(workspace: Workspace) -> PlaygroundWidgets:
+    """Lay out the page and wire it."""
     with page_header("playground", "Ask a model with a template, see exactly what it gets, and keep what works."):
         stop = gr.Button("Stop", min_width=90, scale=0, interactive=False)
         ask = gr.Button("Ask", variant="primary", min_width=120, scale=0, elem_id="ask")
-    with gr.Row(elem_classes=["playground"]):
-        with gr.Column(scale=0, min_width=340, elem_classes=["side"]):
-            with card():
-                first = live_dropdown(_offers(workspace), value=str(EMBEDDED), label="Model", elem_id="model-a")
-                second = live_dropdown(
-                    [("None", _NOBODY), *_offers(workspace)], value=_NOBODY, label="Beside it", elem_id="model-b"
+    page = _Page(workspace)
+    _wire_asking(page, ask, stop)
+    _wire_keeping(page)
+    return PlaygroundWidgets(
+        refresh=Refresh(page.again, page.chosen, [*page.chosen, page.kept, page.terms]),
+        models=(page.model, page.beside),
+        links={"model": page.model, "beside": page.beside},
+    )
+
+
+class _Page:
+    """The widgets below the header, and what the handlers do with them."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace, self.store = workspace, workspace.store
+        offers = _offers(workspace)
+        with gr.Row(elem_classes=["playground"]):
+            with gr.Column(scale=0, min_width=340, elem_classes=["side"]):
+                with card():
+                    self.model = live_dropdown(offers, value=str(EMBEDDED), label="Model", elem_id="model-a")
+                    self.beside = live_dropdown(
+                        [("None", _NOBODY), *offers], value=_NOBODY, label="Beside it", elem_id="model-b"
+                    )
+                    self.terms = markup(_terms(workspace, str(EMBEDDED)))
+                with card("Prompt"):
+                    self.asking = _question_widgets(workspace)
+            with gr.Column(scale=2, min_width=320):
+                with card("Your question"):
+                    self.asking.instruction.render()  # type: ignore[no-untyped-call]
+                    self.asking.context.render()  # type: ignore[no-untyped-call]
+                with card("What the model gets"):
+                    self.budget = markup(_budget(None))
+                    self.prompt = gr.Textbox(
+                        label="Rendered prompt",
+                        lines=8,
+                        max_lines=16,
+                        interactive=False,
+                        elem_classes=["mono"],
+                        placeholder="Write a question to see the prompt here.",
+                    )
+            with gr.Column(scale=3, min_width=320), gr.Row(elem_classes=["answers"]):
+                self.columns = tuple(_answer_column(number) for number in range(_COLUMNS))
+        with card("Kept answers"):
+            self.kept = table(
+                ["Answer", "Model", "Template", "Question", "Text"],
+                label="Kept answers",
+                widths=["80px", "18%", "12%", "28%", "36%"],
+                rows=_kept(workspace),
+                max_height=260,
+            )
+            with gr.Row(elem_classes=["form-row"]):
+                self.dataset = live_dropdown(
+                    _datasets(workspace),
+                    label="Dataset that answers are sent to",
+                    elem_id="send-to",
+                    min_width=240,
+                    scale=0,
                 )
-                terms = gr.HTML(_terms(workspace, str(EMBEDDED)), js_on_load=None)
-            with card("Prompt"):
-                asking = _question_widgets(workspace)
-        with gr.Column(scale=2, min_width=320):
-            with card("Your question"):
-                asking.instruction.render()  # type: ignore[no-untyped-call]
-                asking.context.render()  # type: ignore[no-untyped-call]
-            with card("What the model gets"):
-                budget = gr.HTML(_budget(None), js_on_load=None)
-                prompt = gr.Textbox(
-                    label="Rendered prompt",
-                    lines=8,
-                    max_lines=16,
-                    interactive=False,
-                    elem_classes=["mono"],
-                    placeholder="Write a question to see the prompt here.",
-                )
-        with gr.Column(scale=3, min_width=320), gr.Row(elem_classes=["answers"]):
-            columns = tuple(_answer_column(number) for number in range(_COLUMNS))
-    with card("Kept answers"):
-        kept = table(
-            ["Answer", "Model", "Template", "Question", "Text"],
-            label="Kept answers",
-            widths=["80px", "18%", "12%", "28%", "36%"],
-            rows=_kept(workspace),
-            max_height=260,
-        )
-        with gr.Row(elem_classes=["form-row"]):
-            dataset = live_dropdown(
-                _datasets(workspace),
-                label="Dataset that answers are sent to",
-                elem_id="send-to",
-                min_width=240,
-                scale=0,
+
+    @property
+    def chosen(self) -> list[Any]:
+        """The lists whose choices come from rows."""
+        return [self.model, self.beside, self.dataset, self.asking.examples]
+
+    def again(self, model: str, beside: str, dataset: str, examples: str) -> list[Any]:
+        """The lists as the database has them now; what somebody chose stays."""
+        offers = _offers(self.workspace)
+        known = {ref for _, ref in offers}
+        return [
+            gr.Dropdown(choices=offers, value=model if model in known else str(EMBEDDED)),
+            gr.Dropdown(choices=[("None", _NOBODY), *offers], value=beside if beside in known else _NOBODY),
+            _dropdown(_datasets(self.workspace), dataset),
+            _dropdown(_snapshots(self.workspace), examples),
+            _kept(self.workspace),
+            _terms(self.workspace, model),
+        ]
+
+    # -- asking --------------------------------------------------------------------------------------------------
+
+    async def ask(self, request: gr.Request, model: str, beside: str, *values: Any) -> AsyncIterator[list[Any]]:
+        """Stream the answers. Each ends as a row, also one that somebody stopped half-way."""
+        question = self.asking.read(values)
+        messages = question.messages(self.store, self.workspace.path)
+        refs = [ModelRef(m) for m in (model, beside) if m]
+        sampling = template(question.template).with_room(question.sampling)
+        streams = [self._prepared(ref).stream(messages, sampling) for ref in refs]
+        tickets = [secrets.token_hex(8) for _ in refs]
+        partials = [Partial() for _ in refs]
+        recorded: set[int] = set()
+
+        def record(place: int) -> None:
+            recorded.add(place)
+            record_answer(
+                self.store,
+                refs[place],
+                question,
+                messages,
+                partials[place].completion,
+                ticket=tickets[place],
+                author=user_of(request),
             )
 
-    async def ask_models(request: gr.Request, model: str, beside: str, *values: Any) -> AsyncIterator[list[Any]]:
-        question = asking.read(values)
-        refs = [ModelRef(m) for m in (model, beside) if m]
-        messages = question.messages(workspace.store, workspace.path)
-        user = user_of(request)
-        streams = []
-        for ref in refs:
-            _refuse_unprepared(workspace, ref)
-            chosen = template(question.template)
-            room = question.sampling.max_tokens + chosen.extra_tokens
-            sampling = question.sampling.model_copy(update={"max_tokens": room})
-            streams.append(workspace.backend(ref).stream(messages, sampling))
-        yield [gr.Button(interactive=True), *_shown([Partial() for _ in refs], refs, [])]
-        ids: dict[int, int] = {}
-        partials: list[Partial] = []
-        async for partials in side_by_side(streams):
-            for place, partial in enumerate(partials):
-                if partial.finish and place not in ids:
-                    ids[place] = record_answer(
-                        workspace.store, refs[place], question, messages, partial.completion, author=user
-                    )
-            yield [gr.skip(), *_shown(partials, refs, [ids.get(i) for i in range(len(refs))])]
-        yield [gr.Button(interactive=False), *_shown(partials, refs, [ids.get(i) for i in range(len(refs))])]
+        yield [gr.Button(interactive=True), *_shown(partials, refs, tickets)]
+        try:
+            async for partials in side_by_side(streams):
+                for place, partial in enumerate(partials):
+                    if partial.finish and place not in recorded:
+                        record(place)
+                yield [gr.skip(), *_shown(partials, refs, tickets)]
+            yield [gr.Button(interactive=False), *_shown(partials, refs, tickets)]
+        finally:
+            try:
+                for place, partial in enumerate(partials):
+                    if partial.text and place not in recorded:
+                        record(place)
+            except StudioError as error:  # the page that could have been told is gone, or has its own error by now
+                log.warning("A stopped answer could not be recorded: %s", error)
 
-    outputs = [stop, *(w for c in columns for w in (c.box, c.head, c.text, c.answer_id, c.keep, c.send))]
+    def stop(self, *said: str) -> list[Any]:
+        """What was said until now can be kept."""
+        buttons = [gr.Button(interactive=bool(text)) for text in said for _ in ("keep", "send")]
+        return [gr.Button(interactive=False), *buttons]
+
+    async def preview(self, model: str, *values: Any) -> tuple[str, str]:
+        """The token bar and the prompt, or why there is none."""
+        question = self.asking.read(values)
+        if not question.instruction.strip():
+            return _budget(None), ""
+        try:
+            messages = question.messages(self.store, self.workspace.path)
+            rendered = await self._prepared(ModelRef(model)).render(messages)
+        except StudioError as error:
+            return _budget(None, str(error)), ""
+        room = template(question.template).with_room(question.sampling).max_tokens
+        return _budget((rendered.tokens, room, rendered.window)), rendered.text
+
+    def _prepared(self, ref: ModelRef) -> Backend:
+        """The model's backend. While the embedded model converts, a sentence says how far it is."""
+        if ref.kind in ("embedded", "run", "dir"):
+            self.workspace.weights(ref, wait=False)
+        return self.workspace.backend(ref)
+
+    # -- keeping -------------------------------------------------------------------------------------------------
+
+    def keep(self, ticket: str) -> tuple[list[list[Any]], Any]:
+        self.store.keep_completion(ticket)
+        gr.Success("Kept.", duration=3)
+        return _kept(self.workspace), gr.Button("Kept", interactive=False)
+
+    def send(self, request: gr.Request, ticket: str, text: str, name: str) -> tuple[list[list[Any]], Any]:
+        if not name:
+            raise InputError("There is no dataset to send this to. Make one under Dataset first.")
+        answer = self.store.completion(ticket)
+        to_dataset(self.store, answer, self.store.dataset(name), text, author=user_of(request))
+        gr.Success(f"Added to {name}.", duration=3)
+        return _kept(self.workspace), gr.Button("In the dataset", interactive=False)
+
+
+def _wire_asking(page: _Page, ask: gr.Button, stop: gr.Button) -> None:
+    question = [page.model, *page.asking.inputs]
     asked = ask.click(
-        handler(ask_models),
-        [first, second, *asking.inputs],
-        outputs,
+        handler(page.ask),
+        [page.model, page.beside, *page.asking.inputs],
+        [stop, *(widget for column in page.columns for widget in column.outputs)],
         concurrency_id="answers",
         concurrency_limit=32,
         show_progress="hidden",
         api_name="ask",
     )
     stop.click(
-        handler(lambda: gr.Button(interactive=False)),
-        None,
-        stop,
+        handler(page.stop),
+        [column.text for column in page.columns],
+        [stop, *(button for column in page.columns for button in (column.keep, column.send))],
         cancels=[asked],
         queue=False,
+        api_name="stop",
         api_visibility="private",
     )
-
-    async def preview(model: str, *values: Any) -> tuple[str, str]:
-        question = asking.read(values)
-        if not question.instruction.strip():
-            return _budget(None), ""
-        try:
-            messages = question.messages(workspace.store, workspace.path)
-            _refuse_unprepared(workspace, ModelRef(model))
-            rendered = await workspace.backend(ModelRef(model)).render(messages)
-        except StudioError as error:
-            return _budget(None, str(error)), ""
-        room = question.sampling.max_tokens + template(question.template).extra_tokens
-        return _budget((rendered.tokens, room, rendered.window)), rendered.text
-
-    for trigger in (
-        asking.instruction.input,
-        asking.context.input,
-        asking.guidelines.input,
-        asking.template.change,
-        asking.examples.change,
-        first.change,
-        asking.instruction.change,
-    ):
-        trigger(
-            handler(preview),
-            [first, *asking.inputs],
-            [budget, prompt],
-            show_progress="hidden",
-            trigger_mode="always_last",
-            concurrency_limit=16,
-            api_visibility="private",
-        )
+    # A text box also tells of `input`; listening to both would ask twice for every key.
     gr.on(
-        [first.change],
-        handler(lambda ref: _terms(workspace, ref)),
-        first,
-        terms,
+        [
+            page.model.change,
+            page.asking.template.change,
+            page.asking.instruction.change,
+            page.asking.context.change,
+            page.asking.guidelines.change,
+            page.asking.examples.change,
+        ],
+        handler(page.preview),
+        question,
+        [page.budget, page.prompt],
+        show_progress="hidden",
+        trigger_mode="always_last",
+        concurrency_limit=16,
+        api_visibility="private",
+    )
+    page.model.change(
+        handler(lambda ref: _terms(page.workspace, ref)),
+        page.model,
+        page.terms,
         show_progress="hidden",
         api_visibility="private",
     )
-    for number, column in enumerate(columns, start=1):
 
-        def keep(answer_id: str) -> tuple[list[list[Any]], Any]:
-            workspace.store.keep_completion(_number(answer_id))
-            gr.Success("Kept.", duration=3)
-            return _kept(workspace), gr.Button("Kept", interactive=False)
 
-        def send(request: gr.Request, answer_id: str, text: str, name: str) -> tuple[list[list[Any]], Any]:
-            if not name:
-                raise InputError("There is no dataset to send this to. Make one under Dataset first.")
-            answer = workspace.store.completion(_number(answer_id))
-            to_dataset(workspace.store, answer, workspace.store.dataset(name), text, author=user_of(request))
-            gr.Success(f"Added to {name}.", duration=3)
-            return _kept(workspace), gr.Button("In the dataset", interactive=False)
-
-        column.keep.click(handler(keep), column.answer_id, [kept, column.keep], api_name=f"keep_answer_{number}")
+def _wire_keeping(page: _Page) -> None:
+    for number, column in enumerate(page.columns, start=1):
+        column.keep.click(handler(page.keep), column.ticket, [page.kept, column.keep], api_name=f"keep_answer_{number}")
         column.send.click(
-            handler(send),
-            [column.answer_id, column.text, dataset],
-            [kept, column.send],
+            handler(page.send),
+            [column.ticket, column.text, page.dataset],
+            [page.kept, column.send],
             api_name=f"answer_to_dataset_{number}",
         )
-
-    def reread(model: str, beside: str, name: str, examples: str) -> list[Any]:
-        offers = _offers(workspace)
-        known = {ref for _, ref in offers}
-        return [
-            gr.Dropdown(choices=offers, value=model if model in known else str(EMBEDDED)),
-            gr.Dropdown(choices=[("None", _NOBODY), *offers], value=beside if beside in known else _NOBODY),
-            _dropdown(_datasets(workspace), name),
-            _dropdown(_snapshots(workspace), examples),
-            _kept(workspace),
-            _terms(workspace, model),
-        ]
-
-    return PlaygroundWidgets(
-        refresh=Refresh(
-            reread, [first, second, dataset, asking.examples], [first, second, dataset, asking.examples, kept, terms]
-        ),
-        models=(first, second),
-        links={"model": first, "beside": second},
-    )
 
 
 def beside_base(workspace: Workspace, run: str) -> list[Any]:
     """The two columns' models: the base a run was made from, and the run."""
-    model = workspace.store.model(f"run:{_number(run)}")
+    model = workspace.store.model(f"run:{run}")
     offers = _offers(workspace)
     return [
         gr.Dropdown(choices=offers, value=model.base),
@@ -270,7 +328,7 @@ def _question_widgets(workspace: Workspace) -> _Asking:
         elem_id="template",
         elem_classes=["two-wide"],
     )
-    summary = gr.HTML(_summary("zero-shot"), js_on_load=None)
+    summary = markup(_summary("zero-shot"))
     chosen.change(handler(_summary), chosen, summary, show_progress="hidden", queue=False, api_visibility="private")
     told = (d.guidelines for d in workspace.store.datasets() if d.guidelines)
     guidelines = gr.Textbox(
@@ -285,7 +343,7 @@ def _question_widgets(workspace: Workspace) -> _Asking:
         snapshots, value=snapshots[0] if snapshots else None, label="Examples from", info="Only few-shot templates."
     )
     with gr.Accordion("Sampling", open=False, elem_classes=["more"]):
-        sampling = form(Sampling, first=_KNOBS)
+        sampling = form(Sampling)
     instruction = gr.Textbox(
         label="Instruction",
         lines=3,
@@ -307,7 +365,7 @@ def _question_widgets(workspace: Workspace) -> _Asking:
 
 def _answer_column(number: int) -> _Column:
     with card(visible=number == 0, min_width=240, elem_classes=["answer"]) as box:
-        head = gr.HTML(_head(None, None), js_on_load=None)
+        head = markup(_head(None, None))
         text = gr.Textbox(
             label=f"Answer {number + 1}",
             show_label=False,
@@ -318,29 +376,29 @@ def _answer_column(number: int) -> _Column:
             elem_id=f"answer-{number + 1}",
         )
         with gr.Row(elem_classes=["off-screen"]):
-            answer_id = gr.Textbox("", label=f"Number of answer {number + 1}")
+            ticket = gr.Textbox("", label=f"Ticket of answer {number + 1}")
         with gr.Row(elem_classes=["form-row"]):
             keep = gr.Button("Keep", min_width=80, interactive=False)
             send = gr.Button("To dataset", min_width=100, interactive=False)
-    return _Column(box, head, text, answer_id, keep, send)
+    return _Column(box, head, text, ticket, keep, send)
 
 
-def _shown(partials: list[Partial], refs: list[ModelRef], ids: list[int | None]) -> list[Any]:
+def _shown(partials: Sequence[Partial], refs: Sequence[ModelRef], tickets: Sequence[str]) -> list[Any]:
     """Values for every column's widgets while answers grow."""
     values: list[Any] = []
     for place in range(_COLUMNS):
         if place >= len(refs):
             values += [gr.Column(visible=False), *[gr.skip()] * 5]
             continue
-        partial, answer_id = partials[place], ids[place] if ids else None
-        done = answer_id is not None
+        partial = partials[place]
+        is_whole = partial.is_over and bool(partial.text)
         values += [
             gr.Column(visible=True),
             _head(refs[place], partial),
             partial.text,
-            str(answer_id or ""),
-            gr.Button("Keep", interactive=done),
-            gr.Button("To dataset", interactive=done),
+            tickets[place],
+            gr.Button("Keep", interactive=is_whole),
+            gr.Button("To dataset", interactive=is_whole),
         ]
     return values
 
@@ -399,11 +457,6 @@ def _preparing(workspace: Workspace) -> str:
     return f"<span>Being prepared for first use: {state.fraction:.0%}</span>" if state else ""
 
 
-def _refuse_unprepared(workspace: Workspace, ref: ModelRef) -> None:
-    """While the embedded model converts, say how far it is instead of waiting in silence."""
-    workspace.weights(ref, wait=False) if ref.kind in ("embedded", "run", "dir") else None
-
-
 def _summary(name: str) -> str:
     chosen = template(name)
     source = f' <span class="quiet">{html.escape(chosen.citation)}</span>' if chosen.citation else ""
@@ -432,9 +485,3 @@ def _snapshots(workspace: Workspace) -> list[str]:
 
 def _dropdown(choices: list[str], value: str) -> Any:
     return gr.Dropdown(choices=choices, value=value if value in choices else next(iter(choices), None))
-
-
-def _number(answer_id: str) -> int:
-    if not answer_id.isdigit():
-        raise InputError("There is no finished answer here yet. Ask first, then keep it.")
-    return int(answer_id)

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 from pydantic import BaseModel, ValidationError
@@ -23,7 +23,7 @@ from studio.errors import InputError, StorageError, StudioError
 from studio.example import load_example
 from studio.fields import Field, describe, fill_in
 from studio.instructions import FIELDS, freeze, import_file, preview
-from studio.jobs import app_holder, recipes, resume, run_here
+from studio.jobs import app_holder, recipes, resume, run_folder, run_here
 from studio.models import catalogue
 from studio.offline import forbid_outbound_calls
 from studio.prompts import Compare, comparison
@@ -295,8 +295,15 @@ def jobs_log(open_workspace: _Open, job_id: int) -> None:
     """What the worker printed."""
     workspace = open_workspace()
     workspace.store.job(job_id)
-    path = workspace.run_folder(job_id) / "log.txt"
+    path = run_folder(workspace.path, job_id) / "log.txt"
     sys.stdout.write(path.read_text(encoding="utf-8", errors="replace") if path.exists() else "")
+
+
+def _stop(workspace: Workspace, job_id: int, intent: Literal["pause", "cancel"]) -> None:
+    job = workspace.store.request_job(job_id, intent, by="owner")
+    if app_holder(workspace.path) is None:  # nobody else would enforce the deadlines
+        job = run_here(workspace.store, workspace.path, workspace.settings, job.id)
+    print(f"Job {job.id} is {job.state}.")
 
 
 @jobs.command("cancel")
@@ -304,11 +311,7 @@ def jobs_log(open_workspace: _Open, job_id: int) -> None:
 @click.pass_obj
 def jobs_cancel(open_workspace: _Open, job_id: int) -> None:
     """Stop a job; a run saves a checkpoint first."""
-    workspace = open_workspace()
-    job = workspace.store.request_job(job_id, "cancel", by="owner")
-    if app_holder(workspace.path) is None:  # nobody else would enforce the deadlines
-        job = run_here(workspace.store, workspace.path, workspace.settings, job.id)
-    print(f"Job {job.id} is {job.state}.")
+    _stop(open_workspace(), job_id, "cancel")
 
 
 @jobs.command("pause")
@@ -316,11 +319,7 @@ def jobs_cancel(open_workspace: _Open, job_id: int) -> None:
 @click.pass_obj
 def jobs_pause(open_workspace: _Open, job_id: int) -> None:
     """Stop a run at its next step; it can be resumed."""
-    workspace = open_workspace()
-    job = workspace.store.request_job(job_id, "pause", by="owner")
-    if app_holder(workspace.path) is None:  # nobody else would enforce the deadlines
-        job = run_here(workspace.store, workspace.path, workspace.settings, job.id)
-    print(f"Job {job.id} is {job.state}.")
+    _stop(open_workspace(), job_id, "pause")
 
 
 @jobs.command("resume")

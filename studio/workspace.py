@@ -11,9 +11,10 @@ from typing import Any, Self
 
 from studio.backends import Backend, open_backend
 from studio.engine.client import EngineClient
-from studio.errors import NotFound, StorageError, StudioError
+from studio.errors import StorageError, StudioError
 from studio.jobs import queue
-from studio.models import Weights, catalogue, convert, resolve
+from studio.models import Weights, convert, resolve
+from studio.models.shelf import shelf
 from studio.settings import Settings
 from studio.specs import ModelRef
 from studio.store import Job, Store, read_rows
@@ -92,12 +93,11 @@ class Workspace:
         return thread
 
     def offers(self) -> list[Offer]:
-        """Models that answer here: those in the catalogue, those in the models folder, and finished runs, newest first."""
-        found = [Offer(e.ref, e.title, e.licence) for e in catalogue()]
-        found += [
-            Offer(ModelRef(f"dir:{p.name}"), p.name, "")
-            for p in sorted((self.path / "models").iterdir())
-            if (p / "config.json").is_file()
+        """Models that answer here: those on the shelf that can be read, and finished runs, newest first."""
+        found = [
+            Offer(ModelRef(m.ref), m.title, m.licence.id)
+            for m in shelf(self.settings, self.path)
+            if m.state not in ("missing", "unreadable")
         ]
         found += [
             Offer(m.ref, f"{m.snapshot.partition(':')[2]} ({m.method})" if m.snapshot else m.title, m.licence)
@@ -112,14 +112,6 @@ class Workspace:
     def queue(self, task: Task, *, author: str, client_key: str | None = None) -> Job:
         """Check a task and put it in line. The same client key gives the same job back."""
         return queue(self.store, task, author=author, client_key=client_key)
-
-    def run_folder(self, job_id: int) -> Path:
-        folder = self.path / "runs" / str(job_id)
-        if not folder.is_dir():
-            raise NotFound(
-                f"Run {job_id} has no folder in {self.path / 'runs'}. It has not started yet, or was removed."
-            )
-        return folder
 
     async def close(self) -> None:
         """Let go of the engine and the database."""

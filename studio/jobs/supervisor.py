@@ -80,7 +80,6 @@ class Supervisor:
         self._told_to_end: dict[_Attempt, float] = {}  # when SIGTERM was sent
         self._said: dict[_Attempt, str] = {}
         self._closing = threading.Event()
-        self._wake = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -88,14 +87,9 @@ class Supervisor:
         self._thread = threading.Thread(target=self._watch_for_ever, name="supervisor", daemon=True)
         self._thread.start()
 
-    def wake(self) -> None:
-        """Look at the queue now rather than within a quarter of a second."""
-        self._wake.set()
-
     def close(self) -> None:
         """Stop watching. Workers go on; the next supervisor takes them over."""
         self._closing.set()
-        self._wake.set()
         if self._thread is not None:
             self._thread.join(timeout=10.0)
 
@@ -124,8 +118,7 @@ class Supervisor:
             except Exception:
                 # Whatever it is, the jobs of everybody hang on this thread.
                 logger.exception("The supervisor stumbled and goes on.")
-            self._wake.wait(_POLL_SECONDS)
-            self._wake.clear()
+            self._closing.wait(_POLL_SECONDS)
 
     # -- starting ------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """L1: templates, example selection, and measuring what a prompt is worth."""
 
 from studio.prompts.asking import Question, record_answer, to_dataset
-from studio.prompts.compare import AnswerPair, Compare, Comparison, RungRow, best_evaluation, comparison, examples_of
+from studio.prompts.compare import AnswerPair, Compare, Comparison, RungRow, comparison, examples_of
 from studio.prompts.examples import choose_examples
 from studio.prompts.templates import Extraction, Template, extract, render, template, templates
 
@@ -13,7 +13,6 @@ __all__ = [
     "Question",
     "RungRow",
     "Template",
-    "best_evaluation",
     "choose_examples",
     "comparison",
     "examples_of",

@@ -41,12 +41,20 @@ class Question:
 
 
 def record_answer(
-    store: Store, model: ModelRef, question: Question, messages: list[Message], completion: Completion, *, author: str
+    store: Store,
+    model: ModelRef,
+    question: Question,
+    messages: list[Message],
+    completion: Completion,
+    *,
+    ticket: str,
+    author: str,
 ) -> int:
-    """Append the answer with all that made it; returns its id."""
+    """Append the answer with all that made it, under the ticket that was given out for it; returns its id."""
     return store.add_completion(
         model,
         completion,
+        ticket=ticket,
         template=question.template,
         variables={**question.variables, "examples": question.examples},
         messages=messages,
@@ -65,4 +73,4 @@ def to_dataset(store: Store, answer: Answer, dataset: Dataset, text: str, *, aut
         "category": CATEGORIES[2] if context else CATEGORIES[0],
     }
     add_record(store, dataset, fields, author=author, source=f"answer {answer.id} of {answer.model}")
-    store.keep_completion(answer.id)
+    store.keep_completion(answer.ticket)

@@ -20,7 +20,7 @@ from studio.specs import ModelRef, Sampling, SnapshotRef
 from studio.store import Evaluation, ScoredItem, Store
 from studio.tasks import Lane, Run, Task
 
-__all__ = ["AnswerPair", "Compare", "Comparison", "RungRow", "best_evaluation", "comparison", "examples_of"]
+__all__ = ["AnswerPair", "Compare", "Comparison", "RungRow", "comparison", "examples_of"]
 
 
 class Compare(Task):
@@ -133,14 +133,6 @@ class Comparison:
     snapshot: str
     rows: tuple[RungRow, ...]
     tried: tuple[Evaluation, ...]
-
-
-def best_evaluation(store: Store, snapshot: str, model: str) -> Evaluation:
-    """The best measured prompt of a model on a set."""
-    found = [e for e in store.evaluations(snapshot) if e.model == model]
-    if not found:
-        raise NotFound(f"{model} has not been measured on {snapshot}. Start a comparison first.")
-    return max(found, key=lambda e: e.score)
 
 
 def comparison(store: Store, job_id: int) -> Comparison:

@@ -61,7 +61,7 @@ async def measure(
     run: Run, snapshot: str, contender: Contender, sampling: Sampling, done_before: int = 0, total: int = 0
 ) -> Evaluation:
     """Ask every item of the set once, judge the answers, and store them. Raises Stopped between batches."""
-    sampling = _with_room(sampling, contender.template.extra_tokens)
+    sampling = contender.template.with_room(sampling)
     known = find(run, snapshot, contender, sampling)
     if known is not None:
         return known
@@ -111,11 +111,6 @@ async def measure(
         "author": "",
     }
     return run.store.add_evaluation(row, scored)
-
-
-def _with_room(sampling: Sampling, extra: int) -> Sampling:
-    """Room for written reasoning on top of the answer."""
-    return sampling.model_copy(update={"max_tokens": sampling.max_tokens + extra})
 
 
 def _scored(template: Template, item: EvaluationItem, position: int, answer: Completion) -> ScoredItem:

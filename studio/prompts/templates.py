@@ -21,7 +21,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from studio.errors import InputError, NotFound
-from studio.specs import Message, assistant, system, user
+from studio.specs import Message, Sampling, assistant, system, user
 
 __all__ = ["Extraction", "Template", "extract", "render", "template", "templates"]
 
@@ -61,6 +61,10 @@ class Template(BaseModel):
         used = _used(self.system) | _used(self.user)
         return tuple(n for n in (*_REQUIRED, *_OPTIONAL) if n in used)
 
+    def with_room(self, sampling: Sampling) -> Sampling:
+        """The sampling with the tokens on top that written reasoning takes."""
+        return sampling.model_copy(update={"max_tokens": sampling.max_tokens + self.extra_tokens})
+
     def digest(self, *more: Any) -> str:
         """Eight hex digits that change when the template, or anything else that shapes the prompt, does."""
         text = json.dumps([self.model_dump(), *more], sort_keys=True, default=str)
@@ -77,7 +81,8 @@ class Extraction:
 
 def templates() -> dict[str, Template]:
     """Every template by name, cheapest first."""
-    found = [_load(path) for path in sorted(_FOLDER.glob("*.yaml"))]
+    # A page asks at every key that is pressed, so a file is read again only when it changed.
+    found = [_load(path, path.stat().st_mtime_ns) for path in sorted(_FOLDER.glob("*.yaml"))]
     order = sorted(found, key=lambda t: (t.shots, t.extra_tokens, len(t.system), t.name))
     return {t.name: t for t in order}
 
@@ -123,7 +128,8 @@ def _answer(chosen: Template, response: str) -> str:
     return f"{chosen.answer_after} {response}" if chosen.answer_after else response
 
 
-def _load(path: Path) -> Template:
+@functools.lru_cache(maxsize=256)
+def _load(path: Path, _mtime_ns: int) -> Template:
     try:
         return Template.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (ValidationError, yaml.YAMLError) as error:

@@ -17,15 +17,20 @@ __all__ = ["Answer", "CompletionVerbs"]
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer and how it came about; `kept_at` is empty until somebody keeps it."""
+    """One answer and how it came about; `kept_at` is empty until somebody keeps it.
+
+    The `ticket` names it from before it is there, so that a page can keep an answer that was stopped half-way.
+    """
 
     id: int
+    ticket: str
     model: str
     template: str
     variables: dict[str, str]
     messages: list[dict[str, str]]
     sampling: dict[str, Any]
     text: str
+    finish: str
     prompt_tokens: int
     output_tokens: int
     seconds: float
@@ -40,6 +45,7 @@ class CompletionVerbs(Database):
         model: ModelRef,
         completion: Completion,
         *,
+        ticket: str,
         template: str,
         variables: dict[str, str],
         messages: list[Message],
@@ -48,12 +54,14 @@ class CompletionVerbs(Database):
     ) -> int:
         """Append one answer; returns its id."""
         row = {
+            "ticket": ticket,
             "model": str(model),
             "template": template,
             "variables": variables,
             "messages": [m.model_dump() for m in messages],
             "sampling": sampling.model_dump(mode="json"),
             "text": completion.text.replace("\x00", ""),  # PostgreSQL keeps no NUL
+            "finish": completion.finish,
             "prompt_tokens": completion.prompt_tokens,
             "output_tokens": completion.output_tokens,
             "seconds": completion.seconds,
@@ -63,23 +71,23 @@ class CompletionVerbs(Database):
         with self._write() as c:
             return int(c.execute(t.completions.insert().values(row)).inserted_primary_key[0])  # type: ignore[index]
 
-    def completion(self, completion_id: int) -> Answer:
+    def completion(self, ticket: str) -> Answer:
         with self._read() as c:
-            row = c.execute(sa.select(t.completions).where(t.completions.c.id == completion_id)).mappings().first()
+            row = c.execute(sa.select(t.completions).where(t.completions.c.ticket == ticket)).mappings().first()
         if row is None:
-            raise NotFound(f"There is no answer {completion_id}. Ask again, then keep the new one.")
+            raise NotFound("There is no answer here that could be kept. Ask first, or ask again.")
         return Answer(**row)
 
-    def keep_completion(self, completion_id: int) -> Answer:
+    def keep_completion(self, ticket: str) -> Answer:
         """Mark an answer as kept; keeping it twice changes nothing."""
-        answer = self.completion(completion_id)
+        answer = self.completion(ticket)
         with self._write() as c:
             c.execute(
                 t.completions.update()
                 .where(t.completions.c.id == answer.id, t.completions.c.kept_at.is_(None))
                 .values(kept_at=now())
             )
-        return self.completion(completion_id)
+        return self.completion(ticket)
 
     def kept_completions(self, limit: int = 50) -> list[Answer]:
         """Kept answers, newest first."""

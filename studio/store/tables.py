@@ -98,12 +98,14 @@ completions = Table(
     "completions",
     metadata,
     Column("id", Integer, primary_key=True),
+    Column("ticket", Text, nullable=False, unique=True),  # given out before the answer is there
     Column("model", Text, nullable=False),
     Column("template", Text, nullable=False),
     Column("variables", JSON, nullable=False),
     Column("messages", JSON, nullable=False),
     Column("sampling", JSON, nullable=False),
     Column("text", Text, nullable=False),
+    Column("finish", Text, nullable=False),  # stop | length | cancelled
     Column("prompt_tokens", Integer, nullable=False),
     Column("output_tokens", Integer, nullable=False),
     Column("seconds", Double, nullable=False),

@@ -17,6 +17,18 @@ from tests.fixtures_components import call
 SAMPLING = (0.0, 1.0, 0, 0.0, 1.0, 160, "", 0)  # in the order of the class's fields
 
 
+class Slow:
+    """A backend that takes its time for every word."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+
+    async def stream(self, messages: Any, sampling: Any) -> Any:
+        async for chunk in self._backend.stream(messages, sampling):
+            await asyncio.sleep(0.02)
+            yield chunk
+
+
 @pytest.fixture
 def project(workspace: Workspace) -> Workspace:
     load_example(workspace.store, workspace.path)
@@ -48,9 +60,34 @@ def test_an_answer_streams_and_ends_as_a_row_with_its_origin(page, project):
     assert "Say hello" in text
     assert "tokens" in head
     assert keep.interactive
-    row = project.store.completion(int(answer_id))
+    row = project.store.completion(answer_id)
     assert (row.model, row.template, row.author, row.kept_at) == ("echo:", "plain", "owner", None)
     assert row.messages[-1]["content"] == "Say hello"
+
+
+def test_an_answer_that_was_stopped_can_be_kept(page, project):
+    fn = next(f.fn for f in page.fns.values() if f.api_name == "ask")
+    given = ["echo:", "", "plain", "one two three four five six seven eight", "", "", "", *SAMPLING]
+    inputs, *_ = special_args(fn, inputs=given, request=gr.Request(username="owner"))
+
+    async def stop_half_way() -> list[Any]:
+        answers = fn(*inputs)
+        update = await anext(answers)
+        while not update[3]:
+            update = await anext(answers)
+        await answers.aclose()
+        return update
+
+    slow = project.backend
+    project.backend = lambda ref: Slow(slow(ref))
+    update = asyncio.run(stop_half_way())
+    said, ticket = update[3], update[4]
+    assert "eight" not in said
+    stopped, keep, *_ = call(page, "stop", said, "")
+    assert (stopped.interactive, keep.interactive) == (False, True)
+    call(page, "keep_answer_1", ticket)
+    (kept,) = project.store.kept_completions()
+    assert (kept.text, kept.finish) == (said, "cancelled")
 
 
 def test_two_models_answer_beside_each_other(page):
@@ -63,7 +100,7 @@ def test_two_models_answer_beside_each_other(page):
 
 def test_few_shot_shows_the_snapshots_examples(page, project):
     last = ask(page, "Say hello", template="few-shot", examples="data:brackenfold@1")[-1]
-    messages = project.store.completion(int(last[4])).messages
+    messages = project.store.completion(last[4]).messages
     assert [m["role"] for m in messages] == ["system"] + ["user", "assistant"] * 4 + ["user"]
 
 
@@ -77,14 +114,14 @@ def test_keeping_and_sending_name_what_was_asked(page, project):
     answer_id = ask(page, "How wide is it?")[-1][4]
     call(page, "keep_answer_1", answer_id)
     call(page, "answer_to_dataset_1", answer_id, "Two metres. Next step: measure it.", "brackenfold")
-    assert [a.id for a in project.store.kept_completions()] == [int(answer_id)]
+    assert [a.ticket for a in project.store.kept_completions()] == [answer_id]
     record = list(project.store.all_records(project.store.dataset("brackenfold").id))[-1]
     assert (record.instruction, record.response) == ("How wide is it?", "Two metres. Next step: measure it.")
 
 
 @pytest.mark.parametrize("answer_id", ["", "999", "1; drop"])
 def test_an_answer_that_is_not_there_cannot_be_kept(page, answer_id):
-    with pytest.raises(gr.Error, match="no (finished )?answer"):
+    with pytest.raises(gr.Error, match="no answer here that could be kept"):
         call(page, "keep_answer_1", answer_id)
 
 

@@ -5,15 +5,19 @@ The tests of this file stand on each other: they are one afternoon in one worksp
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from studio.processes import wait_until
+from studio.processes import holder, wait_until
 from studio.store import Job, Store
-from tests.fixtures_journeys import Studio, start_studio, stop_studio
+from tests.fixtures_journeys import ROOT, Studio, free_port, start_studio, stop_studio
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(600)]
 
@@ -33,6 +37,19 @@ def choose(page: Page, where: Locator, label: str, option: str) -> None:
     """Pick an option of a dropdown."""
     where.get_by_label(label, exact=True).click()
     page.get_by_role("option", name=option).first.click()
+
+
+def ask_for_a_long_answer(page: Page, about: str) -> Locator:
+    """Ask for more than anybody waits for; returns the playground once the answer has begun."""
+    playground = open_tab(page, "Playground")
+    playground.get_by_label("Plain", exact=True).check()
+    playground.get_by_label("Instruction", exact=True).fill(f"Write a very long story about {about}.")
+    playground.get_by_role("button", name="Sampling").click()
+    playground.get_by_label("Max tokens", exact=True).fill("2000")
+    playground.get_by_label("Max tokens", exact=True).press("Tab")
+    playground.get_by_role("button", name="Ask", exact=True).click()
+    expect(playground.get_by_label("Answer 1", exact=True)).not_to_have_value("", timeout=FIRST_ANSWER)
+    return playground
 
 
 def store_of(studio: Studio) -> Store:
@@ -67,20 +84,17 @@ def test_1_ask_keep_and_send_to_the_dataset(page: Page, studio: Studio):
     assert last.source.startswith("answer ")
 
 
-def test_2_stop_ends_an_answer(page: Page):
-    playground = open_tab(page, "Playground")
-    playground.get_by_label("Plain", exact=True).check()
-    playground.get_by_label("Instruction", exact=True).fill("Write a very long story about the sea.")
-    playground.get_by_role("button", name="Sampling").click()
-    playground.get_by_label("Max tokens", exact=True).fill("2000")
-    playground.get_by_label("Max tokens", exact=True).press("Tab")
-    playground.get_by_role("button", name="Ask", exact=True).click()
-    answer = playground.get_by_label("Answer 1", exact=True)
-    expect(answer).not_to_have_value("", timeout=FIRST_ANSWER)
+def test_2_stop_ends_an_answer_which_can_still_be_kept(page: Page, studio: Studio):
+    playground = ask_for_a_long_answer(page, "the sea")
     playground.get_by_role("button", name="Stop", exact=True).click()
     expect(page.locator("#status")).to_contain_text("Model ready", timeout=30_000)
-    said = answer.input_value()
+    said = playground.get_by_label("Answer 1", exact=True).input_value()
     assert 0 < len(said.split()) < 1500
+    playground.get_by_role("button", name="Keep", exact=True).click()
+    expect(playground.get_by_role("button", name="Kept", exact=True)).to_be_visible()
+    kept = store_of(studio).kept_completions()[0]
+    assert kept.finish == "cancelled"
+    assert kept.text.startswith(said)
 
 
 def test_3_upload_a_table_map_it_edit_a_record_and_freeze_it(page: Page, studio: Studio, tmp_path: Path):
@@ -195,19 +209,7 @@ def test_7_a_run_is_cancelled_and_resumed(page: Page, studio: Studio):
 
 
 def test_8_a_killed_engine_is_a_sentence_and_a_restart(page: Page, studio: Studio, short_runtime: Path):
-    import os
-    import signal
-
-    from studio.processes import holder
-
-    playground = open_tab(page, "Playground")
-    playground.get_by_label("Plain", exact=True).check()
-    playground.get_by_label("Instruction", exact=True).fill("Write a very long story about the moor.")
-    playground.get_by_role("button", name="Sampling").click()
-    playground.get_by_label("Max tokens", exact=True).fill("2000")
-    playground.get_by_label("Max tokens", exact=True).press("Tab")
-    playground.get_by_role("button", name="Ask", exact=True).click()
-    expect(playground.get_by_label("Answer 1", exact=True)).not_to_have_value("", timeout=FIRST_ANSWER)
+    playground = ask_for_a_long_answer(page, "the moor")
     (lock,) = short_runtime.glob("*/engine.lock")
     os.kill(holder(lock).pid, signal.SIGKILL)
     expect(playground.get_by_text(re.compile("engine stopped")).first).to_be_visible(timeout=20_000)
@@ -218,11 +220,6 @@ def test_8_a_killed_engine_is_a_sentence_and_a_restart(page: Page, studio: Studi
 
 
 def test_9_a_second_studio_is_refused_and_a_restart_finds_everything(studio: Studio, short_runtime: Path):
-    import subprocess
-    import sys
-
-    from tests.fixtures_journeys import ROOT, free_port
-
     second = subprocess.run(
         [sys.executable, str(ROOT / "launch.py"), "--port", str(free_port()), "--workspace", str(studio.workspace)],
         capture_output=True,

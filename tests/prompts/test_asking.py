@@ -42,10 +42,10 @@ def test_an_empty_instruction_is_refused(sqlite_store, tmp_path):
 def test_an_answer_is_kept_and_sent_to_the_dataset_with_its_origin(sqlite_store, tmp_path, snapshot):
     question = Question("chain-of-thought", "How do I dry it?", context="A wet tent.")
     messages = question.messages(sqlite_store, tmp_path)
-    key = record_answer(sqlite_store, ECHO, question, messages, ANSWER, author="ann")
+    key = record_answer(sqlite_store, ECHO, question, messages, ANSWER, ticket="t1", author="ann")
     assert sqlite_store.kept_completions() == []
     dataset = sqlite_store.dataset("shop")
-    to_dataset(sqlite_store, sqlite_store.completion(key), dataset, "Reply: Dry it in the shade.", author="bo")
+    to_dataset(sqlite_store, sqlite_store.completion("t1"), dataset, "Reply: Dry it in the shade.", author="bo")
     record = list(sqlite_store.all_records(dataset.id))[-1]
     assert (record.instruction, record.context) == ("How do I dry it?", "A wet tent.")
     assert record.response == "Dry it in the shade."
@@ -55,8 +55,9 @@ def test_an_answer_is_kept_and_sent_to_the_dataset_with_its_origin(sqlite_store,
 
 def test_keeping_twice_changes_nothing_and_an_unknown_answer_is_named(sqlite_store, tmp_path):
     question = Question("plain", "Why?")
-    key = record_answer(sqlite_store, ECHO, question, question.messages(sqlite_store, tmp_path), ANSWER, author="a")
-    first = sqlite_store.keep_completion(key)
-    assert sqlite_store.keep_completion(key) == first
-    with pytest.raises(NotFound, match="no answer 99"):
-        sqlite_store.keep_completion(99)
+    messages = question.messages(sqlite_store, tmp_path)
+    record_answer(sqlite_store, ECHO, question, messages, ANSWER, ticket="t1", author="a")
+    first = sqlite_store.keep_completion("t1")
+    assert sqlite_store.keep_completion("t1") == first
+    with pytest.raises(NotFound, match="no answer here that could be kept"):
+        sqlite_store.keep_completion("t2")

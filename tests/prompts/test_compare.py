@@ -11,7 +11,7 @@ import pytest
 from studio.backends import Backend, Conversation, EchoBackend
 from studio.errors import InputError, NotFound, RunError
 from studio.evaluation import paired_difference
-from studio.prompts import Compare, best_evaluation, comparison, template
+from studio.prompts import Compare, comparison, template
 from studio.prompts.compare import examples_of
 from studio.specs import ModelRef
 from studio.store import Store, model_row, read_rows
@@ -207,13 +207,6 @@ def test_answers_on_different_sets_are_not_paired(run: DeskRun) -> None:
 def test_a_job_without_a_result_holds_no_comparison(run: DeskRun) -> None:
     with pytest.raises(NotFound, match=rf"Job {run.id} holds no comparison \(running\)"):
         comparison(run.store, run.id)
-
-
-def test_the_best_prompt_of_a_model_is_remembered(run: DeskRun) -> None:
-    _compare(run)
-    assert best_evaluation(run.store, "eval:gear-development@1", "echo:").template.startswith("few-shot#")
-    with pytest.raises(NotFound, match=r"run:9 has not been measured on eval:gear@1"):
-        best_evaluation(run.store, "eval:gear@1", "run:9")
 
 
 # -- what cannot work is refused before it is queued ---------------------------------------------------------

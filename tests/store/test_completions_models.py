@@ -12,16 +12,19 @@ from studio.store import Store, model_row
 ANSWER = Completion(text="You can. 🙂", finish="stop", prompt_tokens=5, output_tokens=3, seconds=0.5)
 
 
-def _answer(store: Store, text: str) -> int:
-    return store.add_completion(
+def _answer(store: Store, text: str) -> str:
+    """An answer whose ticket is its text."""
+    store.add_completion(
         ModelRef("echo:"),
         ANSWER.model_copy(update={"text": text}),
+        ticket=text,
         template="plain",
         variables={"instruction": "Can I?"},
         messages=[user("Can I?")],
         sampling=Sampling(temperature=0.7, stop=("\n",)),
         author="ann",
     )
+    return text
 
 
 def test_an_answer_can_be_asked_for_again_exactly(store: Store) -> None:
@@ -34,6 +37,7 @@ def test_an_answer_can_be_asked_for_again_exactly(store: Store) -> None:
     )
     assert given.messages == [{"role": "user", "content": "Can I?"}]
     assert Sampling.model_validate(given.sampling) == Sampling(temperature=0.7, stop=("\n",))
+    assert given.finish == "stop"
     assert (given.text, given.prompt_tokens, given.output_tokens, given.seconds) == ("You can. 🙂", 5, 3, 0.5)
 
 
@@ -48,12 +52,12 @@ def test_only_kept_answers_are_listed_the_last_kept_first_up_to_a_limit(store: S
 def test_keeping_an_answer_twice_changes_nothing(store: Store) -> None:
     first = store.keep_completion(_answer(store, "one"))
     assert first.kept_at is not None
-    assert store.keep_completion(first.id) == first
+    assert store.keep_completion("one") == first
 
 
 def test_an_answer_that_was_never_given_cannot_be_kept(store: Store) -> None:
-    with pytest.raises(NotFound, match="There is no answer 5"):
-        store.keep_completion(5)
+    with pytest.raises(NotFound, match="There is no answer here that could be kept"):
+        store.keep_completion("five")
 
 
 def test_a_model_is_found_by_ref_with_its_origin(store: Store) -> None:
