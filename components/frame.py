@@ -28,6 +28,7 @@ from components.theme import ASSETS
 from studio.errors import StudioError
 from studio.models import conversion
 from studio.serving import Role, require
+from studio.words import duration
 
 if TYPE_CHECKING:
     from studio.store import Job
@@ -139,12 +140,20 @@ def _say(sentence: str, cause: BaseException) -> NoReturn:
 
 def _with_request_first(wrapper: Callable[..., Any], fn: Callable[..., Any], name: str) -> Callable[..., Any]:
     """Give the wrapper fn's signature behind a request, which is where Gradio then puts the real one."""
-    hints = typing.get_type_hints(fn) if inspect.isroutine(fn) else {}
+    inner: Any = fn
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    hints = typing.get_type_hints(inner) if inspect.isroutine(inner) else {}
     # Without a return type, gr.api takes an endpoint for one that returns nothing.
     returned = hints.get("return", inspect.Signature.empty)
     request = inspect.Parameter("_request", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=gr.Request)
-    parameters = [p.replace(kind=p.POSITIONAL_OR_KEYWORD) if p.kind is p.POSITIONAL_ONLY else p
-                  for p in inspect.signature(fn).parameters.values()]  # fmt: skip
+    parameters = [
+        p.replace(
+            kind=p.POSITIONAL_OR_KEYWORD if p.kind is p.POSITIONAL_ONLY else p.kind,
+            annotation=hints.get(p.name, p.annotation),
+        )
+        for p in inspect.signature(fn).parameters.values()
+    ]
     functools.update_wrapper(wrapper, fn)
     del wrapper.__wrapped__  # type: ignore[attr-defined]  # else Gradio would read fn's signature, without the request
     wrapper.__name__ = name
@@ -282,14 +291,6 @@ def progress(share: float | None, words: str) -> str:
     """A bar with words beside it, as HTML; a share of None moves without promising an end."""
     known = f' value="{min(max(share, 0.0), 1.0):.4f}"' if share is not None else ""
     return f'<div class="progress"><progress max="1"{known}></progress><span>{html.escape(words)}</span></div>'
-
-
-def duration(seconds: float) -> str:
-    """'8 s', '3 min', '1 h 20 min': as exact as anyone plans."""
-    if round(seconds) < 60:
-        return f"{max(0, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _help(tab: str) -> str:

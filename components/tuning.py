@@ -9,6 +9,7 @@ import html
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -24,6 +25,7 @@ from components.frame import (
     facts,
     handler,
     live_dropdown,
+    markup,
     notice,
     page_header,
     progress,
@@ -31,17 +33,19 @@ from components.frame import (
     user_of,
 )
 from studio.errors import InputError, StudioError
-from studio.jobs import resume
+from studio.jobs import Figures, legal_actions, perform
+from studio.jobs.figures import Curves
 from studio.models import EMBEDDED
 from studio.recipes.lora import Lora
 from studio.recipes.preflight import preflight
-from studio.store import Job, Metric
+from studio.store import Job
 from studio.workspace import Workspace
 
 __all__ = ["TuningWidgets", "build"]
 
 _POINTS = 400  # per curve; more only slows the page
 _THREE = ("data", "base", "effort")
+_ACTIONS = ("pause", "cancel", "resume")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,44 +57,100 @@ class TuningWidgets(TabWidgets):
 
 
 def build(workspace: Workspace) -> TuningWidgets:
+    """Lay out the page and wire it."""
     with page_header("tuning", "Teach a model to answer the way your records do."):
         start = gr.Button("Start tuning", variant="primary", min_width=140, scale=0, elem_id="start-tuning")
-    key = gr.Textbox("", visible="hidden", label="Key of the next start")  # a fresh one for every page that opens
-    shown = gr.Textbox("", visible="hidden", label="Run on screen")
-    with card("New run"):
-        with gr.Row(elem_classes=["form-row", "three"]):
-            data = live_dropdown(
-                _snapshots(workspace), label="What to teach", info="A frozen instruction dataset.", elem_id="tune-data"
+    page = _Page(workspace)
+    start.click(
+        handler(page.begin),
+        [page.key, *page.knobs.inputs],
+        [page.key, page.shown, *page.run_outputs],
+        validator=_after_key(page.knobs.validator()),
+        api_name="tune_lora",
+    )
+    _wire_run(page)
+    for widget in page.knobs.inputs:
+        widget.change(  # type: ignore[attr-defined]
+            handler(page.plan_of),
+            page.knobs.inputs,
+            page.plan,
+            show_progress="hidden",
+            trigger_mode="always_last",
+            api_visibility="private",
+        )
+    return TuningWidgets(
+        refresh=Refresh(
+            page.again,
+            [page.shown, page.key, page.offered, *page.knobs.inputs],
+            [page.data, page.base, page.plan, page.offered, page.shown, page.key, *page.run_outputs],
+        ),
+        links={"run": page.shown},
+        run=page.shown,
+        try_it=page.try_it,
+    )
+
+
+class _Page:
+    """The widgets below the header, and what the handlers do with them."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace, self.store = workspace, workspace.store
+        self.figures = Figures(workspace.store)
+        with gr.Row(elem_classes=["off-screen"]):
+            self.key = gr.Textbox("", label="Key of the next start")  # a fresh one for every page that opens
+            self.shown = gr.Textbox("", label="Run on screen")
+            self.offered = gr.Textbox("", label="Choices offered")
+        with card("New run"):
+            self._lay_out_fields()
+        with card(visible=False) as self.on_screen:
+            self._lay_out_run()
+        with card("Runs"):
+            rows = _runs(workspace)
+            self.none_yet = markup(_none_yet(rows))
+            self.runs = table(
+                ["Run", "State", "Base", "Data", "How", "Loss before", "Loss after", "Took", "Started"],
+                label="Runs",
+                widths=["70px", "100px", "21%", "17%", "11%", "100px", "100px", "90px", "130px"],
+                rows=rows,
+                max_height=320,
+                elem_id="runs",
+                visible=bool(rows),
             )
-            base = live_dropdown(
-                _bases(workspace),
+
+    def _lay_out_fields(self) -> None:
+        data, base, effort = (Lora.model_fields[name] for name in _THREE)
+        with gr.Row(elem_classes=["form-row", "three"]):
+            self.data = live_dropdown(
+                _snapshots(self.workspace), label=data.title, info=data.description, elem_id="tune-data"
+            )
+            self.base = live_dropdown(
+                _bases(self.workspace),
                 value=str(EMBEDDED),
-                label="Which model",
-                info="The model that learns. It stays as it is.",
+                label=base.title,
+                info=base.description,
                 elem_id="tune-base",
             )
-            effort = gr.Radio(
+            self.effort = gr.Radio(
                 [("Quick", "quick"), ("Balanced", "balanced"), ("Thorough", "thorough")],
-                value="balanced",
-                label="How thorough",
-                info="Goes through the records 1, 2 or 4 times.",
+                value=effort.default,
+                label=effort.title,
+                info=effort.description,
                 elem_id="tune-effort",
             )
-        knobs = form(
-            Lora, given={"data": data, "base": base, "effort": effort}, first=_THREE, more="Advanced", columns=4
-        )
-        plan = gr.HTML(_plan(workspace, {}), js_on_load=None, elem_id="preflight")
-    with card(visible=False) as on_screen:
-        title = gr.HTML(js_on_load=None)
-        bar = gr.HTML(js_on_load=None)
+        three = {"data": self.data, "base": self.base, "effort": self.effort}
+        self.knobs = form(Lora, given=three, first=_THREE, more="Advanced", columns=4)
+        self.plan = markup(_plan(self.workspace, {}), elem_id="preflight")
+
+    def _lay_out_run(self) -> None:
+        self.title, self.bar = markup(), markup()
         with gr.Row(elem_classes=["form-row"]):
-            pause = gr.Button("Pause", min_width=90, scale=0)
-            cancel = gr.Button("Cancel", min_width=90, scale=0, elem_id="cancel-run")
-            go_on = gr.Button("Resume", min_width=90, scale=0)
-            try_it = gr.Button("Try it beside its base", min_width=180, scale=0, elem_id="try-run")
+            self.actions = {
+                name: gr.Button(name.capitalize(), min_width=90, scale=0, elem_id=f"{name}-run") for name in _ACTIONS
+            }
+            self.try_it = gr.Button("Try it beside its base", min_width=180, scale=0, elem_id="try-run")
         with gr.Row():
             with gr.Column(scale=3, min_width=380):
-                curve = gr.LinePlot(
+                self.curve = gr.LinePlot(
                     x="step",
                     y="loss",
                     color="measured on",
@@ -103,103 +163,65 @@ def build(workspace: Workspace) -> TuningWidgets:
                     buttons=[],
                 )
             with gr.Column(scale=2, min_width=260):
-                figures = gr.HTML(js_on_load=None)
-        samples = gr.HTML(js_on_load=None)
-    with card("Runs"):
-        none_yet = gr.HTML(_none_yet(workspace), js_on_load=None)
-        runs = table(
-            ["Run", "State", "Base", "Data", "How", "Loss before", "Loss after", "Took", "Started"],
-            label="Runs",
-            widths=["70px", "100px", "21%", "17%", "11%", "100px", "100px", "90px", "130px"],
-            rows=_runs(workspace),
-            max_height=320,
-            elem_id="runs",
-            visible=bool(_runs(workspace)),
-        )
+                self.facts = markup()
+        self.samples = markup()
 
-    def list_runs() -> list[Any]:
-        rows = _runs(workspace)
-        return [_none_yet(workspace), gr.Dataframe(value=rows, visible=bool(rows))]
+    @property
+    def run_outputs(self) -> list[Any]:
+        """The run on screen and the runs below it: what `show` returns."""
+        run = [self.on_screen, self.title, self.bar, *self.actions.values(), self.try_it]
+        return [*run, self.curve, self.facts, self.samples, self.none_yet, self.runs]
 
-    run_widgets = [on_screen, title, bar, pause, cancel, go_on, try_it, curve, figures, samples]
+    def show(self, run: str) -> list[Any]:
+        rows = _runs(self.workspace)
+        below = [_none_yet(rows), gr.Dataframe(value=rows, visible=bool(rows))]
+        return [*_run(self.workspace, self.figures, run), *below]
 
-    def begin(request: gr.Request, client_key: str, *values: Any) -> list[Any]:
-        task = knobs.read(values)
-        preflight(workspace.store, workspace.path, task)
-        job = workspace.queue(task, author=user_of(request), client_key=client_key or None)
-        return [secrets.token_hex(8), str(job.id), *_run(workspace, str(job.id)), *list_runs()]
+    def again(self, run: str, client_key: str, offered: str, *values: Any) -> list[Any]:
+        """The page as the database has it now. The lists stay as they are while their choices do: a step of a run must
+        not close one that somebody has open."""
+        run = run or _running(self.workspace)
+        snapshots, bases = _snapshots(self.workspace), _bases(self.workspace)
+        now = str(hash((*snapshots, *bases)))
+        lists = [gr.skip()] * 3
+        if now != offered:
+            given = self.knobs.named(values)
+            taught = given["data"] if given["data"] in snapshots else next(iter(snapshots), None)
+            learner = given["base"] if given["base"] in {ref for _, ref in bases} else str(EMBEDDED)
+            lists = [
+                gr.Dropdown(choices=snapshots, value=taught),
+                gr.Dropdown(choices=bases, value=learner),
+                _plan(self.workspace, {**given, "data": taught, "base": learner}),
+            ]
+        return [*lists, now, run, client_key or secrets.token_hex(8), *self.show(run)]
 
-    def show(run: str) -> list[Any]:
-        return [*_run(workspace, run), *list_runs()]
+    def plan_of(self, *values: Any) -> str:
+        return _plan(self.workspace, self.knobs.named(values))
 
-    def ask_for(intent: Any, run: str, user: str) -> list[Any]:
-        workspace.store.request_job(_number(run), intent, by=user)
-        return show(run)
+    # -- what a person does ------------------------------------------------------------------------------------
 
-    def pause_run(request: gr.Request, run: str) -> list[Any]:
-        return ask_for("pause", run, user_of(request))
+    def begin(self, request: gr.Request, client_key: str, *values: Any) -> list[Any]:
+        task = self.knobs.read(values)
+        preflight(self.store, self.workspace.path, task)
+        job = self.workspace.queue(task, author=user_of(request), client_key=client_key or None)
+        return [secrets.token_hex(8), str(job.id), *self.show(str(job.id))]
 
-    def cancel_run(request: gr.Request, run: str) -> list[Any]:
-        return ask_for("cancel", run, user_of(request))
+    def act(self, action: str, request: gr.Request, run: str) -> list[Any]:
+        if not run.isdigit():
+            raise InputError("No run is chosen. Choose one in the table of runs.")
+        perform(self.store, self.workspace.path, int(run), action, by=user_of(request))
+        return self.show(run)
 
-    def resume_run(request: gr.Request, run: str) -> list[Any]:
-        resume(workspace.store, workspace.path, _number(run), by=user_of(request))
-        return show(run)
+    def pick(self, event: gr.SelectData) -> str:
+        return str(event.row_value[0]).removeprefix("run:")
 
-    def pick(event: gr.SelectData) -> list[Any]:
-        run = str(event.row_value[0]).removeprefix("run:")
-        return [run, *_run(workspace, run)]
 
-    start.click(
-        handler(begin),
-        [key, *knobs.inputs],
-        [key, shown, *run_widgets, none_yet, runs],
-        validator=_after_key(knobs.validator()),
-        api_name="tune_lora",
-    )
-    for button, fn, name in (
-        (pause, pause_run, "pause_run"),
-        (cancel, cancel_run, "cancel_run"),
-        (go_on, resume_run, "resume_run"),
-    ):
-        button.click(handler(fn), shown, [*run_widgets, none_yet, runs], show_progress="hidden", api_name=name)
-    runs.select(handler(pick), None, [shown, *run_widgets], show_progress="hidden", api_visibility="private")
-    shown.change(handler(show), shown, [*run_widgets, none_yet, runs], show_progress="hidden", api_visibility="private")
-    for widget in knobs.inputs:
-        widget.change(  # type: ignore[attr-defined]
-            handler(lambda *values: _plan(workspace, knobs.named(values))),
-            knobs.inputs,
-            plan,
-            show_progress="hidden",
-            trigger_mode="always_last",
-            api_visibility="private",
-        )
-
-    def reread(run: str, client_key: str, *values: Any) -> list[Any]:
-        run = run or _running(workspace)
-        given = knobs.named(values)
-        snapshots, bases = _snapshots(workspace), _bases(workspace)
-        taught = given["data"] if given["data"] in snapshots else next(iter(snapshots), None)
-        learner = given["base"] if given["base"] in {ref for _, ref in bases} else str(EMBEDDED)
-        given |= {"data": taught, "base": learner}
-        return [
-            gr.Dropdown(choices=snapshots, value=taught),
-            gr.Dropdown(choices=bases, value=learner),
-            _plan(workspace, given),
-            run,
-            client_key or secrets.token_hex(8),
-            *_run(workspace, run),
-            *list_runs(),
-        ]
-
-    return TuningWidgets(
-        refresh=Refresh(
-            reread, [shown, key, *knobs.inputs], [data, base, plan, shown, key, *run_widgets, none_yet, runs]
-        ),
-        links={"run": shown},
-        run=shown,
-        try_it=try_it,
-    )
+def _wire_run(page: _Page) -> None:
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    for name, button in page.actions.items():
+        button.click(handler(partial(page.act, name)), page.shown, page.run_outputs, api_name=f"{name}_run", **quiet)
+    page.runs.select(handler(page.pick), None, page.shown, **quiet)
+    page.shown.change(handler(page.show), page.shown, page.run_outputs, **quiet)
 
 
 def _after_key(validator: Any) -> Any:
@@ -225,32 +247,27 @@ def _plan(workspace: Workspace, values: dict[str, Any]) -> str:
         return notice("One of the advanced settings cannot be used; see the message under it.", "caution")
 
 
-def _run(workspace: Workspace, run: str) -> list[Any]:
+def _run(workspace: Workspace, figures: Figures, run: str) -> list[Any]:
     """Values for the widgets of the run on screen."""
     if not run.isdigit():
-        return [gr.Column(visible=False), *[gr.skip()] * 9]
+        return [gr.Column(visible=False), *[gr.skip()] * (len(_ACTIONS) + 6)]
     try:
         job = workspace.store.job(int(run))
-        metrics = workspace.store.metrics(job.id)
+        curves = figures.of(job.id)
         answers = workspace.store.job_events(job.id, kinds=["sample"])
     except StudioError as error:
-        off = [gr.Button(visible=False)] * 4
-        return [gr.Column(visible=True), notice(str(error), "bad"), "", *off, _curve([]), "", ""]
-    latest: dict[str, float] = {}
-    for metric in metrics:
-        latest |= {name: value for name, value in metric.values.items() if value is not None}
-    shown_samples = [e.payload for e in answers]
+        off = [gr.Button(visible=False)] * (len(_ACTIONS) + 1)
+        return [gr.Column(visible=True), notice(str(error), "bad"), "", *off, _curve(Curves()), "", ""]
+    legal = legal_actions(job, workspace.path)
     return [
         gr.Column(visible=True),
         _title(job),
-        _bar(job, latest),
-        gr.Button(visible=job.state == "running"),
-        gr.Button(visible=job.state in ("queued", "held", "starting", "running", "paused")),
-        gr.Button(visible=job.state in ("paused", "failed", "lost", "cancelled")),
+        _bar(job, curves.latest),
+        *(gr.Button(visible=name in legal) for name in _ACTIONS),
         gr.Button(visible=job.state == "done"),
-        _curve(metrics),
-        _figures(job, latest),
-        _samples(shown_samples),
+        _curve(curves),
+        _facts(job, curves.latest),
+        _samples([e.payload for e in answers]),
     ]
 
 
@@ -285,18 +302,13 @@ def latest_validation(job: Job) -> tuple[float | None, float | None]:
     return result.get("validation_loss_before"), result.get("validation_loss")
 
 
-def _curve(metrics: list[Metric]) -> pd.DataFrame:
-    points = [(m.step, m.values["loss"], "training") for m in metrics if m.values.get("loss") is not None]
-    thin = points[:: max(1, len(points) // _POINTS)]
-    thin += [
-        (m.step, m.values["validation_loss"], "validation")
-        for m in metrics
-        if m.values.get("validation_loss") is not None
-    ]
-    return pd.DataFrame(thin, columns=["step", "loss", "measured on"])
+def _curve(curves: Curves) -> pd.DataFrame:
+    points = [(step, value, "training") for step, value in curves.curve("loss", _POINTS)]
+    points += [(step, value, "validation") for step, value in curves.curve("validation_loss", _POINTS)]
+    return pd.DataFrame(points, columns=["step", "loss", "measured on"])
 
 
-def _figures(job: Job, latest: dict[str, float]) -> str:
+def _facts(job: Job, latest: dict[str, float]) -> str:
     rows = {
         "Loss": ("loss", "{:.3f}"),
         "Validation loss": ("validation_loss", "{:.3f}"),
@@ -304,7 +316,7 @@ def _figures(job: Job, latest: dict[str, float]) -> str:
         "Learned tokens a second": ("learned_tokens_per_second", "{:.0f}"),
         "Memory": ("memory_gb", "{:.1f} GB"),
     }
-    found = {name: form.format(latest[key]) for name, (key, form) in rows.items() if key in latest}
+    found = {name: shape.format(latest[key]) for name, (key, shape) in rows.items() if key in latest}
     if job.result and job.result.get("new_parameters"):
         found["New parameters"] = f"{job.result['new_parameters']:,}"
     if job.attempt > 1:
@@ -328,12 +340,11 @@ def _samples(rows: list[dict[str, Any]]) -> str:
 
 
 def _runs(workspace: Workspace) -> list[list[Any]]:
-    jobs = [j for j in workspace.store.jobs(limit=200) if j.kind == Lora.kind]
-    return [_run_row(j) for j in jobs[:50]]
+    return [_run_row(job) for job in workspace.store.jobs(limit=50, kinds={Lora.kind})]
 
 
-def _none_yet(workspace: Workspace) -> str:
-    if _runs(workspace):
+def _none_yet(rows: list[list[Any]]) -> str:
+    if rows:
         return ""
     return '<p class="quiet">No runs yet. Start one above: the example snapshot and the model are already chosen.</p>'
 
@@ -355,15 +366,9 @@ def _run_row(job: Job) -> list[Any]:
 
 
 def _running(workspace: Workspace) -> str:
-    """The run to show when nobody chose one: the one that runs, else nothing."""
-    active = workspace.store.jobs(limit=20, states=("starting", "running", "stopping", "queued"))
-    return next((str(j.id) for j in reversed(active) if j.kind == Lora.kind), "")
-
-
-def _number(run: str) -> int:
-    if not run.isdigit():
-        raise InputError("No run is chosen. Choose one in the table of runs.")
-    return int(run)
+    """The run to show when nobody chose one: the one at work, or else the next in line, or none."""
+    active = workspace.store.jobs(states=("starting", "running", "stopping", "queued"), kinds={Lora.kind})
+    return str(active[-1].id) if active else ""
 
 
 def _snapshots(workspace: Workspace) -> list[str]:

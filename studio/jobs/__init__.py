@@ -1,5 +1,7 @@
 """Jobs: what takes longer than a page should wait, in processes of their own that survive the page."""
 
+from studio.jobs.actions import legal_actions, perform
+from studio.jobs.figures import Figures
 from studio.jobs.registry import recipes, task_from, task_kinds
 from studio.jobs.supervisor import (
     Deadlines,
@@ -14,9 +16,12 @@ from studio.jobs.supervisor import (
 
 __all__ = [
     "Deadlines",
+    "Figures",
     "Supervisor",
     "app_holder",
     "claim_workspace",
+    "legal_actions",
+    "perform",
     "queue",
     "recipes",
     "resume",

@@ -35,7 +35,7 @@ def legal_actions(job: Job, workspace: Path) -> frozenset[Action]:
             return frozenset({"resume", "cancel"})
         case "failed" | "lost":
             return frozenset({"resume"})
-        case "cancelled" if Checkpoints(run_folder(workspace, job.id)).newest() is not None:
+        case "cancelled" if Checkpoints(run_folder(workspace, job.id)).any_saved():
             return frozenset({"resume"})
         case _:
             return frozenset()

@@ -55,6 +55,10 @@ class Checkpoints:
         for part in self.folder.glob(".step-*.part"):
             shutil.rmtree(part, ignore_errors=True)
 
+    def any_saved(self) -> bool:
+        """Whether there is one at all: cheap enough for a page, where `newest` reads every byte to be sure."""
+        return bool(self._named())
+
     def newest(self) -> Path | None:
         """The newest one that is still complete."""
         return next((folder for folder in self._named() if not damage(folder)), None)

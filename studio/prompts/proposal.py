@@ -86,7 +86,7 @@ def plan(store: Store, task: Compare) -> Plan:
 
 def comparisons(store: Store, limit: int = 30) -> list[Job]:
     """Comparisons that are at work or found something, newest first."""
-    jobs = [j for j in store.jobs(limit=500) if j.kind == Compare.kind]
+    jobs = store.jobs(limit=500, kinds={Compare.kind})
     return [j for j in jobs if not j.is_over or (j.result or {}).get("rungs") or j.error][:limit]
 
 

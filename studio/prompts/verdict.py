@@ -12,6 +12,7 @@ from typing import Literal
 
 from studio.evaluation import Interval
 from studio.prompts.compare import AnswerPair, Comparison, RungRow
+from studio.words import duration
 
 __all__ = ["FEWEST_ITEMS", "SIFTS", "Outcome", "Sift", "Verdict", "sift", "signed", "verdict"]
 
@@ -78,15 +79,8 @@ def _cost(prompt: RungRow, tuned: RungRow) -> str:
     """What the higher rung asks for, and what it saves per call."""
     before, after = (row.prompt_tokens + row.output_tokens for row in (prompt, tuned))
     per_call = f"{after:.0f} tokens per call instead of {before:.0f}"
-    return f"It needs {_counted(tuned.new_parameters)} new parameters, {_spoken(tuned.build_seconds)} of training, and {per_call}."
+    return f"It needs {_counted(tuned.new_parameters)} new parameters, {duration(tuned.build_seconds)} of training, and {per_call}."
 
 
 def _counted(count: int) -> str:
     return f"{count / 1e6:.1f} million" if count >= 1_000_000 else f"{count:,}"
-
-
-def _spoken(seconds: float) -> str:
-    if seconds < 60:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -347,9 +347,11 @@ class JobVerbs(Database):
             raise NotFound(f"There is no run {job_id}. The Jobs page and `ladder jobs list` show them all.")
         return found[0]
 
-    def jobs(self, limit: int = 50, states: Collection[State] = ()) -> list[Job]:
-        """Newest first; only those in the given states, when any are given."""
-        return self._select(*([t.jobs.c.state.in_(states)] if states else []), limit=limit)
+    def jobs(self, limit: int = 50, states: Collection[State] = (), kinds: Collection[str] = ()) -> list[Job]:
+        """Newest first; only those in the given states and of the given kinds, when any are given."""
+        wanted = [t.jobs.c.state.in_(states)] if states else []
+        wanted += [t.jobs.c.kind.in_(kinds)] if kinds else []
+        return self._select(*wanted, limit=limit)
 
     def waiting_jobs(self, lane: Lane) -> list[Job]:
         """A lane's queue in the order it will start, held and proposed ones in their place."""

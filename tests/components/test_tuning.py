@@ -7,6 +7,9 @@ import pytest
 
 from components import tuning
 from studio.example import load_example
+from studio.instructions import freeze
+from studio.instructions.records import insertable
+from studio.jobs import Figures
 from studio.store import Store
 from studio.workspace import Workspace
 from tests.fixtures_components import call
@@ -58,9 +61,24 @@ def test_every_page_that_opens_gets_a_key_of_its_own(project):
         widgets = tuning.build(project)
     refresh = widgets.refresh
     place = [getattr(block, "label", "") for block in refresh.outputs].index("Key of the next start")
-    keys = {refresh.fn("", "", *THREE, *ADVANCED)[place] for _ in range(3)}
+    keys = {refresh.fn("", "", "", *THREE, *ADVANCED)[place] for _ in range(3)}
     assert len(keys) == 3
-    assert refresh.fn("", "mine", *THREE, *ADVANCED)[place] == "mine"
+    assert refresh.fn("", "mine", "", *THREE, *ADVANCED)[place] == "mine"
+
+
+def test_lists_are_left_alone_until_there_is_something_new_to_choose(project):
+    with gr.Blocks():
+        refresh = tuning.build(project).refresh
+    place = [getattr(block, "label", "") for block in refresh.outputs].index("Choices offered")
+    first = refresh.fn("", "", "", *THREE, *ADVANCED)
+    again = refresh.fn("", "", first[place], *THREE, *ADVANCED)
+    assert first[0] != gr.skip()
+    assert again[:3] == [gr.skip()] * 3
+    project.store.create_dataset("tools", author="ann")
+    row = insertable({"instruction": "May I?", "response": "You may."})
+    project.store.add_records(project.store.dataset("tools").id, [row], author="ann", source="test")
+    freeze(project.store, project.path, project.store.dataset("tools"), author="ann")
+    assert refresh.fn("", "", first[place], *THREE, *ADVANCED)[:3] != [gr.skip()] * 3
 
 
 @pytest.mark.parametrize(
@@ -91,7 +109,7 @@ def test_the_preflight_says_rows_and_steps(project):
 
 
 def test_a_run_that_is_not_there_is_named_and_offers_no_button(project):
-    shown = tuning._run(project, "99")
+    shown = tuning._run(project, Figures(project.store), "99")
     assert "99" in shown[1]
     assert [button.visible for button in shown[3:7]] == [False] * 4
 
@@ -112,7 +130,9 @@ def test_a_running_job_shows_its_loss_time_left_and_samples(project):
         "sample",
         {"step": 2, "prompt": "Is <b>it</b> dry?", "answers": {"base": "a", "tuned": "b"}},
     )
-    _, title, bar, pause, cancel, resume, try_it, curve, figures, samples = tuning._run(project, str(job.id))
+    _, title, bar, pause, cancel, resume, try_it, curve, figures, samples = tuning._run(
+        project, Figures(store), str(job.id)
+    )
     assert "running" in title
     assert "step 2 of 27" in bar
     assert "2 min left" in bar
