@@ -72,6 +72,10 @@ class Run(ABC):
         """Where that model's files lie; raises NotFound with the cure when they do not."""
 
     @abstractmethod
+    def release_engine(self) -> None:
+        """Have the engine free its weights' memory for this run; the next answer loads them again."""
+
+    @abstractmethod
     def snapshot(self, ref: str) -> list[dict[str, Any]]:
         """The rows of a frozen dataset, checked against its hash."""
 

@@ -34,8 +34,10 @@ class MemoryRun(Run):
         self.workspace = workspace or output
         self.stop_after = stop_after
         self.logged: list[tuple[int, dict[str, float]]] = []
-        self.sentences: list[str] = []
+        self.steps: list[tuple[int, int | None]] = []
+        self.said: list[str] = []
         self.samples: list[tuple[int, str, dict[str, str]]] = []
+        self.releases = 0
         self._backend = backend
         self._last: Path | None = None
 
@@ -47,14 +49,18 @@ class MemoryRun(Run):
     def weights(self, ref: ModelRef) -> Weights:
         return resolve(ref, settings=self.settings, store=self.store, workspace=self.workspace)
 
+    def release_engine(self) -> None:
+        self.releases += 1
+
     def snapshot(self, ref: str) -> list[dict[str, Any]]:
         return read_rows(self.workspace, self.store.snapshot(ref))
 
     def log(self, step: int, total: int | None = None, **metrics: float) -> None:
         self.logged.append((step, metrics))
+        self.steps.append((step, total))
 
     def say(self, sentence: str) -> None:
-        self.sentences.append(sentence)
+        self.said.append(sentence)
 
     def sample(self, step: int, prompt: str, **answers: str) -> None:
         self.samples.append((step, prompt, answers))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
@@ -113,6 +114,9 @@ class WorkerRun(Run):
             manifest.write(self.output)
             self.manifest = manifest
         return weights
+
+    def release_engine(self) -> None:
+        asyncio.run(self._engine.unload())
 
     def snapshot(self, ref: str) -> list[dict[str, Any]]:
         snapshot = self.store.snapshot(ref)

@@ -6,13 +6,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from studio.errors import ModelError
 from studio.models import Weights
 
-__all__ = ["best_device", "best_dtype", "load_base", "load_tokenizer"]
+__all__ = ["best_device", "best_dtype", "free_memory", "load_base", "load_tokenizer"]
 
 
 @cache
@@ -27,6 +28,13 @@ def best_dtype() -> torch.dtype:
 
 def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def free_memory() -> int:
+    """Bytes that are free where models go: on the GPU, or else in this machine."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[0])
+    return int(psutil.virtual_memory().available)
 
 
 def load_tokenizer(weights: Weights) -> PreTrainedTokenizerBase:

@@ -10,7 +10,6 @@ import pytest
 from gradio.helpers import special_args
 
 from components import playground
-from studio.example import load_example
 from studio.workspace import Workspace
 from tests.fixtures_components import call
 
@@ -27,12 +26,6 @@ class Slow:
         async for chunk in self._backend.stream(messages, sampling):
             await asyncio.sleep(0.02)
             yield chunk
-
-
-@pytest.fixture
-def project(workspace: Workspace) -> Workspace:
-    load_example(workspace.store, workspace.path)
-    return workspace
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import gradio as gr
 import pytest
 
 from components import tuning
-from studio.example import load_example
 from studio.instructions import freeze
 from studio.instructions.records import insertable
 from studio.jobs import Figures
@@ -17,12 +16,6 @@ from tests.fixtures_components import call
 KEY = "key-of-this-click"
 THREE = ("embedded:smollm2-135m-instruct", "data:brackenfold@1", "quick")
 ADVANCED = (None, 16, 32, 5e-4, 8, 1024, 0)
-
-
-@pytest.fixture
-def project(workspace: Workspace) -> Workspace:
-    load_example(workspace.store, workspace.path)
-    return workspace
 
 
 @pytest.fixture

@@ -66,3 +66,14 @@ def test_a_manifest_that_is_gone_or_broken_is_named(tmp_path):
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(RunError, match=r"manifest\.json cannot be read"):
         Manifest.read(tmp_path)
+
+
+def test_a_run_can_have_the_engine_free_its_memory(run, monkeypatch):
+    asked = []
+
+    async def unload(self) -> None:
+        asked.append(self.folder)
+
+    monkeypatch.setattr("studio.engine.client.EngineClient.unload", unload)
+    run.release_engine()
+    assert len(asked) == 1

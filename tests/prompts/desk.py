@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from studio.backends import Backend, Conversation, EchoBackend
 from studio.errors import NotFound
-from studio.settings import Settings
 from studio.specs import Completion, ModelRef, Sampling
-from studio.store import Store, read_rows
-from studio.tasks import Run, Task
+from studio.store import Store
+from studio.tasks import Task
+from tests.memory_run import MemoryRun
 
 
 class Answering(EchoBackend):
@@ -37,56 +37,29 @@ class Answering(EchoBackend):
         self.is_closed = True
 
 
-class DeskRun(Run):
-    """Everything a task may touch; `models` holds the backends by ref."""
+class DeskRun(MemoryRun):
+    """A run with a real job behind it; `models` holds the backends by ref."""
 
     def __init__(self, store: Store, root: Path, task: Task, models: dict[str, Backend]) -> None:
-        self.store, self.settings = store, Settings()
         job = store.queue_job(task, author="ann")
         claimed = store.claim_job(task.lane, "desk", only=job.id)
         assert claimed is not None
         store.start_job(job.id, claimed.attempt, pid=1)
+        super().__init__(root / "runs" / str(job.id), store=store, workspace=root, backend=self._at_the_desk)
         self.id, self.attempt = job.id, claimed.attempt
-        self.output = root / "runs" / str(job.id)
-        self.said: list[str] = []
-        self.steps: list[tuple[int, int | None]] = []
         self.stop: Callable[[], Literal["", "pause", "cancel"]] = lambda: ""
-        self._root, self._models = root, models
+        self._models = models
 
-    def finish(self, result: dict[str, Any]) -> None:
-        self.store.finish_job(self.id, self.attempt, "done", result=result)
-
-    def backend(self, ref: ModelRef) -> Backend:
+    def _at_the_desk(self, ref: ModelRef) -> Backend:
         if ref not in self._models:
             raise NotFound(f"{ref} is not on this desk.")
         return self._models[ref]
 
-    def weights(self, ref: ModelRef) -> Any:
-        raise NotFound(f"{ref} has no files here.")
-
-    def snapshot(self, ref: str) -> list[dict[str, Any]]:
-        return read_rows(self._root, self.store.snapshot(ref))
-
-    def log(self, step: int, total: int | None = None, **metrics: float) -> None:
-        self.steps.append((step, total))
-
-    def say(self, sentence: str) -> None:
-        self.said.append(sentence)
-
-    def sample(self, step: int, prompt: str, **answers: str) -> None:
-        raise NotImplementedError
+    def finish(self, result: dict[str, Any]) -> None:
+        self.store.finish_job(self.id, self.attempt, "done", result=result)
 
     def stop_requested(self) -> Literal["", "pause", "cancel"]:
         return self.stop()
-
-    def checkpoint(self, step: int) -> Path:
-        raise NotImplementedError
-
-    def publish(self, folder: Path) -> None:
-        raise NotImplementedError
-
-    def last_checkpoint(self) -> Path | None:
-        return None
 
 
 @contextmanager

@@ -56,6 +56,16 @@ def test_a_run_on_a_run_goes_on_from_its_adapter(run, data, monkeypatch, tiny_we
     assert result["validation_loss_before"] == pytest.approx(run.values("validation_loss")[-1], abs=0.02)
 
 
+def test_the_engine_gives_its_memory_up_only_when_the_run_needs_it(run, data, monkeypatch):
+    task(data, epochs=1).do(run)
+    assert run.releases == 0
+    monkeypatch.setattr("studio.training.lora.free_memory", lambda: 2 * 2**30)
+    second = MemoryRun(run.output / "second", settings=run.settings, store=run.store, workspace=run.workspace)
+    second.output.mkdir()
+    task(data, epochs=1).do(second)
+    assert second.releases == 1
+
+
 def test_a_stopped_run_leaves_a_checkpoint_and_no_model(run, data):
     run.stop_after = 3
     assert task(data).do(run) == {}
