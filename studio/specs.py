@@ -72,10 +72,10 @@ class ModelRef(_Ref):
 
 
 class SnapshotRef(_Ref):
-    """Names a frozen dataset: `data:NAME@3` (instructions), `prefs:NAME@2`, `eval:NAME@1`."""
+    """Names a frozen dataset: `data:NAME@3` (instructions), `prompts:NAME@1`, `prefs:NAME@2`, `eval:NAME@1`."""
 
     __slots__ = ()
-    pattern = re.compile(r"(data|prefs|eval):[\w.-]+@\d+")
+    pattern = re.compile(r"(data|prompts|prefs|eval):[\w.-]+@\d+")
     example = "data:brackenfold@1"
 
     @property
