@@ -3,9 +3,6 @@
 Where the time of a small model goes, and what is done about it (benchmarks/): the output layer runs on learned
 positions alone, batches hold records of like length, and nothing is logged that nobody reads.
 
-The adapter computes in the model's own precision while the optimizer keeps float32 masters of it: steps are far
-smaller than bf16 can add, and float32 products beside bf16 ones cost a third of the step.
-
 Everything that decides the next step (weights, optimizer, place in the data) is in a checkpoint, so a resumed run
 takes the same steps as one that was never stopped.
 """
@@ -31,6 +28,7 @@ from torch import Tensor
 from studio.errors import RunError
 from studio.tasks import Run
 from studio.training.conversation import Example
+from studio.training.optimizer import Optimizer, trainable
 
 __all__ = ["Outcome", "Schedule", "collate", "learned_loss", "parameter_count", "plan", "save_adapter", "tune"]
 
@@ -134,7 +132,7 @@ def tune(
             "Check that responses are not empty and that records fit the longest length."
         )
     device = next(model.parameters()).device
-    optimizer = _Optimizer(model, schedule)
+    optimizer = Optimizer(trainable(model), weight_decay=schedule.weight_decay, max_grad_norm=schedule.max_grad_norm)
     steps = plan([len(e.ids) for e in train], schedule)
     per_epoch = len(steps) // schedule.epochs
     saved = run.last_checkpoint()
@@ -177,52 +175,6 @@ def tune(
             saved_at = time.monotonic()
     model.eval()
     return Outcome(True, state.step, state.loss, state.validation, state.before)
-
-
-class _Optimizer:
-    """AdamW over float32 masters of the trainable parameters."""
-
-    def __init__(self, model: PeftModel, schedule: Schedule) -> None:
-        self._names = [n for n, p in model.named_parameters() if p.requires_grad]
-        self._parameters = [p for p in model.parameters() if p.requires_grad]
-        self._masters = [p.detach().float().clone() for p in self._parameters]
-        self._adamw = torch.optim.AdamW(
-            self._masters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
-        )
-        self._max_grad_norm = schedule.max_grad_norm
-
-    def step(self, rate: float) -> None:
-        for master, parameter in zip(self._masters, self._parameters, strict=True):
-            master.grad = None if parameter.grad is None else parameter.grad.float()
-            parameter.grad = None
-        torch.nn.utils.clip_grad_norm_(self._masters, self._max_grad_norm)
-        for group in self._adamw.param_groups:
-            group["lr"] = rate
-        self._adamw.step()
-        self._publish()
-
-    def _publish(self) -> None:
-        with torch.no_grad():
-            for master, parameter in zip(self._masters, self._parameters, strict=True):
-                parameter.copy_(master)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Masters and moments by parameter name."""
-        found = {f"{name}/master": m for name, m in zip(self._names, self._masters, strict=True)}
-        for index, values in self._adamw.state_dict()["state"].items():
-            found |= {f"{self._names[index]}/{key}": value for key, value in values.items()}
-        return {k: v.detach().cpu().contiguous() for k, v in found.items()}
-
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what `tensors` gave. Raises KeyError when they belong to another adapter."""
-        moments: dict[int, dict[str, Tensor]] = {}
-        with torch.no_grad():
-            for index, name in enumerate(self._names):
-                self._masters[index].copy_(tensors[f"{name}/master"])
-                keys = [k for k in tensors if k.startswith(f"{name}/") and not k.endswith("/master")]
-                moments[index] = {k.rpartition("/")[2]: tensors[k] for k in keys}
-        self._adamw.load_state_dict({**self._adamw.state_dict(), "state": moments})
-        self._publish()
 
 
 @dataclass
@@ -288,7 +240,7 @@ def _validate(model: PeftModel, examples: Sequence[Example], size: int, pad: int
     return total / max(1, learned)
 
 
-def _save(run: Run, model: PeftModel, optimizer: _Optimizer, state: _State) -> None:
+def _save(run: Run, model: PeftModel, optimizer: Optimizer, state: _State) -> None:
     """Adapter, optimizer and place in the data, as safetensors and JSON (no pickles)."""
     folder = run.checkpoint(state.step)
     model.save_pretrained(str(folder / "model"))
@@ -297,7 +249,7 @@ def _save(run: Run, model: PeftModel, optimizer: _Optimizer, state: _State) -> N
     run.publish(folder)
 
 
-def _resume(run: Run, folder: Path, optimizer: _Optimizer) -> _State:
+def _resume(run: Run, folder: Path, optimizer: Optimizer) -> _State:
     try:
         state = _State(**json.loads((folder / "state.json").read_text(encoding="utf-8")))
         optimizer.restore(load_file(folder / "optimizer.safetensors"))
