@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from studio.errors import RunError
 from studio.models import Weights
-from studio.models.files import weight_files
 from studio.specs import Message, Sampling
 from studio.tasks import Run
 from studio.training import sft
+from studio.training.actors import new_adapter
 from studio.training.conversation import encode_example, encode_prompt, stop_ids
 from studio.training.decode import generate
-from studio.training.loading import free_memory, load_base, load_tokenizer
+from studio.training.loading import load_tokenizer, make_room
 
 __all__ = ["Knobs", "Trained", "train"]
 
@@ -65,12 +65,10 @@ def train(
             f"Nothing would be learned: there is no training record to learn from ({reason}). "
             "Raise the longest record, shorten the records, or choose another snapshot."
         )
-    if free_memory() < _room(weights):
-        run.say("Freeing the engine's memory for this run.")
-        run.release_engine()
+    make_room(run, weights)
     run.say("Loading the model.")
     torch.manual_seed(knobs.seed)
-    model = _with_adapter(weights, knobs)
+    model = new_adapter(weights, knobs.rank, knobs.alpha)
     show = _Samples(model, tokenizer, validation_rows, run) if validation_rows else None
     run.say(
         f"Learning from {len(kept)} records; every one comes {knobs.epochs} times."
@@ -96,23 +94,6 @@ def train(
         outcome.validation_loss_before,
         len(training) - len(kept),
     )
-
-
-def _room(weights: Weights) -> int:
-    """Bytes under which a run had better have the machine for itself: the weights with gradients passing through, and
-    4 GiB of activations (the embedded model at batch 8 was seen at 3.9 GB in all). A guess, so nothing is refused."""
-    return 2 * sum(file.stat().st_size for file in weight_files(weights.base)) + 4 * 2**30
-
-
-def _with_adapter(weights: Weights, knobs: Knobs) -> PeftModel:
-    """The base with a new adapter, or with a copy of the adapter the base itself is."""
-    base = load_base(weights)
-    if weights.adapter is not None:
-        return PeftModel.from_pretrained(base, str(weights.adapter), is_trainable=True, autocast_adapter_dtype=False)
-    config = LoraConfig(
-        r=knobs.rank, lora_alpha=knobs.alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
-    )
-    return get_peft_model(base, config, autocast_adapter_dtype=False)
 
 
 class _Samples:

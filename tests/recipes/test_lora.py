@@ -59,7 +59,7 @@ def test_a_run_on_a_run_goes_on_from_its_adapter(run, data, monkeypatch, tiny_we
 def test_the_engine_gives_its_memory_up_only_when_the_run_needs_it(run, data, monkeypatch):
     task(data, epochs=1).do(run)
     assert run.releases == 0
-    monkeypatch.setattr("studio.training.lora.free_memory", lambda: 2 * 2**30)
+    monkeypatch.setattr("studio.training.loading.free_memory", lambda: 2 * 2**30)
     second = MemoryRun(run.output / "second", settings=run.settings, store=run.store, workspace=run.workspace)
     second.output.mkdir()
     task(data, epochs=1).do(second)

@@ -1,0 +1,113 @@
+"""Several adapters that take turns on one base: policy, reference, value, reward. One copy of the weights in memory.
+
+PEFT switches adapters, but not without side effects: `set_adapter` freezes every other adapter, so a gradient that
+is asked for after a switch is zero without an error, and leaving `disable_adapter` does the same again. All switching
+goes through `Actors.playing`, which puts the flags back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+
+from studio.models import Weights
+from studio.training.loading import load_base
+
+__all__ = ["Actors", "new_adapter", "put_on"]
+
+
+class Actors:
+    """The model with its adapters; those in `learning` always ask for gradients, all others never do."""
+
+    def __init__(self, model: PeftModel, learning: Collection[str]) -> None:
+        self.model = model.eval()
+        self._learning = sorted(learning)
+        self._put_flags_back()
+
+    @property
+    def causal(self) -> Any:
+        """The base model with its output layer."""
+        return self.model.get_base_model()
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def parameters(self, name: str) -> dict[str, nn.Parameter]:
+        """One adapter's parameters, by name."""
+        return {n: p for n, p in self.model.named_parameters() if f".{name}." in n}
+
+    @contextmanager
+    def playing(self, name: str | None) -> Iterator[PeftModel]:
+        """Answer as that adapter, or as the bare base; then as whoever played before."""
+        before = self.model.active_adapter
+        try:
+            if name is None:
+                with self.model.disable_adapter():
+                    yield self.model
+            else:
+                self._switch(name)
+                yield self.model
+        finally:
+            self._switch(before)
+
+    @contextmanager
+    def checkpointing(self, is_on: bool) -> Iterator[None]:
+        """Recompute activations in the backward pass instead of keeping them. A recomputation uses whatever adapter
+        plays then, so within this the backward pass must come before the next switch."""
+        if not is_on:
+            yield
+            return
+        self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        self.model.enable_input_require_grads()
+        _silence_dropout(self.model)
+        self.model.train()  # transformers checkpoints in train mode only
+        try:
+            yield
+        finally:
+            self.model.eval()
+            self.model.gradient_checkpointing_disable()
+
+    def _switch(self, name: str) -> None:
+        self.model.set_adapter(name, inference_mode=True)
+        self._put_flags_back()
+
+    def _put_flags_back(self) -> None:
+        self.model.requires_grad_(False)
+        if self._learning:
+            self.model.set_requires_grad(self._learning, True)
+
+
+def put_on(model: Any, folder: Path, name: str) -> PeftModel:
+    """Load an adapter of that name from a folder, in the base's own precision."""
+    settings: dict[str, Any] = {"adapter_name": name, "is_trainable": True, "autocast_adapter_dtype": False}
+    if isinstance(model, PeftModel):
+        model.load_adapter(str(folder), **settings)
+        return model
+    return PeftModel.from_pretrained(model, str(folder), **settings)
+
+
+def new_adapter(weights: Weights, rank: int, alpha: int, name: str = "default") -> PeftModel:
+    """The base with a new adapter, or with a copy of the adapter the base itself is."""
+    base = load_base(weights)
+    if weights.adapter is not None:
+        return put_on(base, weights.adapter, name)
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    return get_peft_model(base, config, adapter_name=name, autocast_adapter_dtype=False)
+
+
+def _silence_dropout(model: nn.Module) -> None:
+    """Both kinds: many models drop attention by a number in their config, not by a module."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "attention_dropout") and isinstance(module.attention_dropout, float):
+            module.attention_dropout = 0.0

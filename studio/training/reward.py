@@ -1,0 +1,402 @@
+"""Reward models: an adapter and a linear head that learn from rankings which answer people prefer.
+
+Bradley-Terry over pairs (Ouyang et al. 2022, arXiv 2203.02155, section 3.5). All pairs of one ranking are one element
+of a batch, so K answers cost K forward passes and not K(K-1), and one prompt never weighs more than another. The score
+is read at the last token, found from the mask: `AutoModelForSequenceClassification` looks for the padding id instead,
+and where padding and end of turn are the same token it scores the token before the end.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from studio.errors import ModelError, RunError
+from studio.models import Weights
+from studio.specs import Message, assistant
+from studio.tasks import Run
+from studio.training.actors import Actors, new_adapter
+from studio.training.conversation import encode_example
+from studio.training.loading import load_tokenizer, make_room
+from studio.training.logprobs import hidden_states
+from studio.training.optimizer import Optimizer
+from studio.training.sft import Schedule, parameter_count, save_adapter
+
+__all__ = ["Knobs", "Pair", "Ranking", "RewardHead", "Trained", "last_states", "pair_loss", "score_ids", "train"]
+
+_HEAD, _FACTS = "reward_head.safetensors", "reward.json"
+_CHECKPOINT_SECONDS = 60.0
+_SCORED_AT_ONCE = 8192  # tokens, padding included
+_NORMALISED_ON = 256
+_ADAPTER = "default"
+
+
+def pair_loss(
+    chosen: Tensor,
+    rejected: Tensor,
+    margin: Tensor | None = None,
+    p_chosen: Tensor | None = None,
+    centering: float = 0.0,
+) -> Tensor:
+    """-log sigmoid(chosen - rejected), [N] from scores [N].
+
+    `margin` is subtracted from the difference (Llama 2, arXiv 2307.09288, equation 2). `p_chosen` is a soft label, the
+    probability that the chosen one is better. `centering` pulls the two scores towards a sum of 0 (arXiv 2312.09244).
+    """
+    difference = chosen - rejected
+    if margin is not None:
+        difference = difference - margin
+    loss = -nn.functional.logsigmoid(difference)
+    if p_chosen is not None:
+        loss = p_chosen * loss - (1 - p_chosen) * nn.functional.logsigmoid(-difference)
+    return loss + centering * (chosen + rejected) ** 2
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """One judgement: answers to one prompt, and pairs of their places (winner, loser). `group` is the prompt's."""
+
+    prompt: Sequence[Message]
+    answers: Sequence[str]
+    pairs: Sequence[tuple[int, int]]
+    group: str
+
+
+@dataclass(frozen=True)
+class Knobs:
+    rank: int
+    alpha: int
+    max_length: int
+    epochs: int
+    batch_size: int  # in rankings
+    learning_rate: float
+    centering: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A held-out pair as the reward model sees it; lengths are in tokens of the answer."""
+
+    group: str
+    chosen: float
+    rejected: float
+    chosen_tokens: int
+    rejected_tokens: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    finished: bool
+    new_parameters: int = 0
+    epoch: int = 0  # the one that was kept
+    validation_loss: float | None = None
+    held_out: list[Pair] = field(default_factory=list)
+    left_out: int = 0
+    gain: float = 1.0
+    bias: float = 0.0
+
+
+class RewardHead(nn.Module):
+    """score = gain * (weight . state) + bias, in float32. Gain and bias bring the first policy's scores to mean 0 and
+    deviation 1 (Ziegler et al. 2019, arXiv 1909.08593); kept in a file of our own, since a bias inside a
+    classification head is lost when transformers loads it again."""
+
+    def __init__(self, size: int, seed: int = 0) -> None:
+        super().__init__()
+        noise = torch.randn(size, generator=torch.Generator().manual_seed(seed))
+        self.weight = nn.Parameter(noise / math.sqrt(size + 1))
+        self.gain, self.bias = 1.0, 0.0
+
+    def forward(self, states: Tensor) -> Tensor:
+        """[..., size] to [...], float32."""
+        raw = (states.float() * self.weight).sum(-1)
+        return self.gain * raw + self.bias
+
+    def normalise(self, scores: Tensor) -> None:
+        """Choose gain and bias so that these scores, [N], would have mean 0 and deviation 1."""
+        spread = float(scores.std(correction=0))
+        if len(scores) < 2 or spread < 1e-6:
+            return
+        gain = 1.0 / spread
+        self.gain, self.bias = self.gain * gain, self.bias * gain - float(scores.mean()) * gain
+
+    def save(self, folder: Path) -> None:
+        save_file({"weight": self.weight.detach().cpu().contiguous()}, folder / _HEAD)
+        (folder / _FACTS).write_text(json.dumps({"gain": self.gain, "bias": self.bias}, indent=2) + "\n", "utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> RewardHead:
+        """Raises ModelError when the folder holds no reward model."""
+        try:
+            weight = load_file(folder / _HEAD)["weight"]
+            facts = json.loads((folder / _FACTS).read_text("utf-8"))
+            head = cls(len(weight))
+            head.weight = nn.Parameter(weight.float(), requires_grad=False)
+            head.gain, head.bias = float(facts["gain"]), float(facts["bias"])
+        except FileNotFoundError as error:
+            raise ModelError(
+                f"{folder} holds no reward model: {Path(error.filename or _HEAD).name} is missing. "
+                "Choose a run of the recipe `reward`."
+            ) from error
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise ModelError(f"The reward head in {folder} cannot be read ({error}). Train it again.") from error
+        return head
+
+
+def last_states(model: Any, rows: Sequence[Sequence[int]], pad: int, left: bool = False) -> Tensor:
+    """The state at each row's last token, [N, d]. `left` pads in front; the score does not depend on it."""
+    width = max(map(len, rows))
+    lengths = torch.tensor([len(row) for row in rows])
+    steps = torch.arange(width)
+    mask = steps >= (width - lengths)[:, None] if left else steps < lengths[:, None]
+    fill = [[pad] * (width - len(row)) for row in rows]
+    ids = torch.tensor([f + list(row) if left else list(row) + f for row, f in zip(rows, fill, strict=True)])
+    device = next(model.parameters()).device
+    states = hidden_states(model, ids.to(device), mask.to(device))
+    last = torch.full_like(lengths, width - 1) if left else lengths - 1
+    return states[torch.arange(len(rows), device=device), last.to(device)]
+
+
+@torch.no_grad()
+def score_ids(model: Any, head: RewardHead, rows: Sequence[Sequence[int]], pad: int) -> Tensor:
+    """The score of every row, [N], in batches of like length."""
+    scores = torch.empty(len(rows))
+    for places in _by_length([len(row) for row in rows], _SCORED_AT_ONCE):
+        scores[torch.tensor(places)] = head(last_states(model, [rows[i] for i in places], pad)).cpu()
+    return scores
+
+
+def _by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
+    """Places of rows to compute together: longest first, at most `tokens` of them with the padding."""
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    while order:
+        rows = max(1, tokens // max(1, lengths[order[0]]))
+        yield order[:rows]
+        order = order[rows:]
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    rows: list[list[int]]  # prompt and answer, up to the token that ends it
+    answered: list[int]  # tokens of each answer
+    pairs: Sequence[tuple[int, int]]
+    group: str
+
+
+def train(
+    weights: Weights,
+    learned: Sequence[Ranking],
+    validation: Sequence[Ranking],
+    held_out: Sequence[Ranking],
+    knobs: Knobs,
+    run: Run,
+) -> Trained:
+    """Train and leave adapter and head in `run.output / "model"`. The epoch with the lowest validation loss is kept.
+
+    Raises RunError when there is no pair to learn from or the loss is not a number.
+    """
+    run.say("Reading the judgements.")
+    tokenizer = load_tokenizer(weights)
+    longest = min(knobs.max_length, weights.window)
+    encoded = [[_encode(tokenizer, r) for r in part if r.pairs] for part in (learned, validation, held_out)]
+    train_set, validation_set, test_set = ([e for e in part if _fits(e, longest)] for part in encoded)
+    left_out = sum(map(len, encoded)) - len(train_set) - len(validation_set) - len(test_set)
+    if not train_set:
+        reason = f"all are longer than {longest} tokens" if encoded[0] else "there are only ties"
+        raise RunError(
+            f"Nothing would be learned from {len(learned)} judgements: {reason}. "
+            "Judge more items, or raise the longest conversation."
+        )
+    make_room(run, weights)
+    run.say("Loading the model.")
+    torch.manual_seed(knobs.seed)
+    model = new_adapter(weights, knobs.rank, knobs.alpha, _ADAPTER)
+    head = RewardHead(model.config.hidden_size, knobs.seed).to(next(model.parameters()).device)
+    trainer = _Trainer(Actors(model, {_ADAPTER}), head, train_set, validation_set, knobs, run, tokenizer)
+    if not trainer.train():
+        return Trained(False)
+    run.say("Bringing the scores to mean 0 and deviation 1.")
+    everything = [row for e in (*train_set, *validation_set, *test_set) for row in e.rows]
+    chosen = random.Random(knobs.seed).sample(everything, min(_NORMALISED_ON, len(everything)))
+    head.normalise(score_ids(model, head, chosen, trainer.pad))
+    pairs = _held_out(model, head, test_set, trainer.pad)
+    run.say("Saving the reward model.")
+    folder = run.output / "model"
+    save_adapter(model, folder, str(weights.ref))
+    head.save(folder)
+    return Trained(
+        True,
+        parameter_count(model) + head.weight.numel(),
+        trainer.best_epoch,
+        trainer.best_loss,
+        pairs,
+        left_out,
+        head.gain,
+        head.bias,
+    )
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, ranking: Ranking) -> _Encoded:
+    examples = [encode_example(tokenizer, [*ranking.prompt, assistant(answer)]) for answer in ranking.answers]
+    return _Encoded([e.ids for e in examples], [e.learned for e in examples], ranking.pairs, ranking.group)
+
+
+def _fits(encoded: _Encoded, longest: int) -> bool:
+    """Whole rankings are left out, not cut: what is judged is often the end of an answer."""
+    return max(map(len, encoded.rows)) <= longest
+
+
+def _held_out(model: PeftModel, head: RewardHead, rankings: Sequence[_Encoded], pad: int) -> list[Pair]:
+    scores = iter(score_ids(model, head, [row for e in rankings for row in e.rows], pad).tolist()) if rankings else iter(())
+    found = []
+    for e in rankings:
+        own = [next(scores) for _ in e.rows]
+        found += [Pair(e.group, own[w], own[l], e.answered[w], e.answered[l]) for w, l in e.pairs]
+    return found
+
+
+class _Trainer:
+    """The loop: a step is one batch of rankings; everything that decides the next step is in a checkpoint."""
+
+    def __init__(
+        self,
+        actors: Actors,
+        head: RewardHead,
+        rankings: list[_Encoded],
+        validation: list[_Encoded],
+        knobs: Knobs,
+        run: Run,
+        tokenizer: PreTrainedTokenizerBase,
+    ) -> None:
+        self._model, self._head, self._run = actors.model, head, run
+        self._rankings, self._validation, self._knobs = rankings, validation, knobs
+        self._parameters = {**actors.parameters(_ADAPTER), "head": head.weight}
+        self._optimizer = Optimizer(self._parameters)
+        self._schedule = Schedule(knobs.epochs, knobs.batch_size, knobs.learning_rate, seed=knobs.seed)
+        self.pad = tokenizer.pad_token_id or 0
+        self.step = 0
+        self.best_loss: float | None = None
+        self.best_epoch = 0
+        self._best: dict[str, Tensor] = {}
+
+    @property
+    def _per_epoch(self) -> int:
+        return -(-len(self._rankings) // self._knobs.batch_size)
+
+    def _batch(self, step: int) -> list[_Encoded]:
+        epoch, place = divmod(step, self._per_epoch)
+        order = random.Random(f"{self._knobs.seed}/{epoch}").sample(range(len(self._rankings)), len(self._rankings))
+        size = self._knobs.batch_size
+        return [self._rankings[i] for i in order[place * size : (place + 1) * size]]
+
+    def train(self) -> bool:
+        """True when all epochs are done; False when it was stopped, with a checkpoint written."""
+        total = self._per_epoch * self._knobs.epochs
+        saved = self._run.last_checkpoint()
+        if saved:
+            self._resume(saved)
+        elif self._validation:
+            self._run.log(0, total, validation_loss=self._validate())
+        self._run.say(f"Learning from {len(self._rankings)} judgements.")
+        saved_at = started = time.monotonic()
+        begin = self.step
+        while self.step < total:
+            if self._run.stop_requested():
+                self._save()
+                return False
+            batch = self._batch(self.step)
+            rate = self._schedule.rate(self.step, total)
+            loss, right = self._learn(batch, rate)
+            self.step += 1
+            left = (time.monotonic() - started) / (self.step - begin) * (total - self.step)
+            self._run.log(self.step, total, loss=loss, accuracy=right, learning_rate=rate, seconds_left=left)
+            if self.step % self._per_epoch == 0:
+                self._end_epoch(self.step // self._per_epoch, total)
+            if time.monotonic() - saved_at > _CHECKPOINT_SECONDS:
+                self._save()
+                saved_at = time.monotonic()
+        self._take_best()
+        return True
+
+    def _learn(self, batch: Sequence[_Encoded], rate: float) -> tuple[float, float]:
+        """One step; gives its loss and the share of pairs that were in the right order before it."""
+        total, right = 0.0, 0.0
+        for encoded in batch:  # one ranking's answers are of like length: no padding to speak of, and little memory
+            scores = self._head(last_states(self._model, encoded.rows, self.pad))
+            winners, losers = (scores[list(side)] for side in zip(*encoded.pairs, strict=True))
+            loss = pair_loss(winners, losers, centering=self._knobs.centering).mean() / len(batch)
+            if not torch.isfinite(loss):
+                raise RunError(
+                    f"The loss became {loss.item()} at step {self.step + 1}. The last good checkpoint is kept. "
+                    "Lower the learning rate and start again."
+                )
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.item()
+            right += float((winners > losers).float().mean()) / len(batch)
+        self._optimizer.step(rate)
+        return total, right
+
+    def _end_epoch(self, epoch: int, total: int) -> None:
+        if not self._validation:
+            self._keep(epoch, None)
+            return
+        loss = self._validate()
+        self._run.log(self.step, total, validation_loss=loss)
+        if self.best_loss is None or loss < self.best_loss:
+            self._keep(epoch, loss)
+
+    def _keep(self, epoch: int, loss: float | None) -> None:
+        self.best_loss, self.best_epoch = loss, epoch
+        self._best = {name: p.detach().clone() for name, p in self._parameters.items()}
+
+    @torch.no_grad()
+    def _take_best(self) -> None:
+        for name, value in self._best.items():
+            self._parameters[name].copy_(value)
+
+    def _validate(self) -> float:
+        """Mean loss of the validation rankings."""
+        scores = score_ids(self._model, self._head, [row for e in self._validation for row in e.rows], self.pad)
+        total, start = 0.0, 0
+        for e in self._validation:
+            own = scores[start : start + len(e.rows)]
+            start += len(e.rows)
+            winners, losers = (own[list(side)] for side in zip(*e.pairs, strict=True))
+            total += float(pair_loss(winners, losers).mean())
+        return total / len(self._validation)
+
+    def _save(self) -> None:
+        folder = self._run.checkpoint(self.step)
+        kept = {f"best/{name}": value.cpu().contiguous() for name, value in self._best.items()}
+        save_file({**self._optimizer.tensors(), **kept}, folder / "training.safetensors")
+        state = {"step": self.step, "best_loss": self.best_loss, "best_epoch": self.best_epoch}
+        (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
+        self._run.publish(folder)
+
+    def _resume(self, folder: Path) -> None:
+        try:
+            tensors = load_file(folder / "training.safetensors")
+            state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+            self._optimizer.restore({k: v for k, v in tensors.items() if not k.startswith("best/")})
+            device = self._head.weight.device
+            self._best = {k.removeprefix("best/"): v.to(device) for k, v in tensors.items() if k.startswith("best/")}
+            self.step, self.best_loss, self.best_epoch = state["step"], state["best_loss"], state["best_epoch"]
+        except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+            raise RunError(
+                f"The checkpoint {folder.name} of run {self._run.id} cannot be read ({error}). "
+                "Start the run again, or put the checkpoint back from a backup."
+            ) from error
