@@ -26,6 +26,9 @@ def _rows(part: str) -> list[dict[str, Any]]:
 
 
 RECORDS, DEVELOPMENT, FROZEN = _rows("records"), _rows("development"), _rows("evaluation")
+PROMPTS = _rows("prompts")
+SETS = (RECORDS, DEVELOPMENT, FROZEN, PROMPTS)
+EVERY_ROW = [row for rows in SETS for row in rows]
 ITEMS = [EvaluationItem.model_validate(row) for row in DEVELOPMENT + FROZEN]
 README = (DATA / "README.md").read_text("utf-8")
 
@@ -38,12 +41,16 @@ def _name(value: Any) -> str | None:
 
 
 def test_the_sizes_are_as_the_readme_says() -> None:
-    assert (len(RECORDS), len(DEVELOPMENT), len(FROZEN)) == (264, 64, 168)
+    assert [len(rows) for rows in SETS] == [264, 64, 168, 160]
     told = [int(n) for n in re.findall(r"jsonl \| (\d+)", README)]
-    assert told == [264, 64, 168]
+    assert told == [264, 64, 168, 160]
 
 
-@pytest.mark.parametrize(("rows", "each"), [(RECORDS, 33), (FROZEN, 21), (DEVELOPMENT, 8)], ids=["l2", "frozen", "dev"])
+@pytest.mark.parametrize(
+    ("rows", "each"),
+    [(RECORDS, 33), (FROZEN, 21), (DEVELOPMENT, 8), (PROMPTS, 20)],
+    ids=["l2", "frozen", "dev", "prompts"],
+)
 def test_every_category_has_its_share(rows: list[dict[str, Any]], each: int) -> None:
     assert Counter(row["category"] for row in rows) == dict.fromkeys(CATEGORIES, each)
 
@@ -53,9 +60,16 @@ def test_records_have_dollys_fields_and_nothing_else() -> None:
     assert all(isinstance(value, str) and value == value.strip() for row in RECORDS for value in row.values())
 
 
+def test_prompts_have_three_fields_and_no_answer() -> None:
+    assert all(set(row) == {"instruction", "context", "category"} for row in PROMPTS)
+    assert all(isinstance(value, str) and value == value.strip() for row in PROMPTS for value in row.values())
+    assert all(row["instruction"] for row in PROMPTS)
+
+
 @pytest.mark.parametrize("category", ["closed_qa", "information_extraction", "summarization"])
 def test_questions_about_a_text_come_with_the_text(category: str) -> None:
-    assert all(row["context"] for row in RECORDS + DEVELOPMENT + FROZEN if row["category"] == category)
+    assert all(row["context"] for row in EVERY_ROW if row["category"] == category)
+    assert all(40 <= len(row["context"].split()) <= 90 for row in PROMPTS if row["category"] == category)
 
 
 # -- style ---------------------------------------------------------------------------------------------------
@@ -107,17 +121,17 @@ def _shingles(row: dict[str, Any], size: int = 4) -> set[tuple[str, ...]]:
 
 
 def _pairs_across() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    for one, other in combinations((RECORDS, DEVELOPMENT, FROZEN), 2):
+    for one, other in combinations(SETS, 2):
         yield from ((a, b) for a in one for b in other)
 
 
 def test_no_prompt_is_in_two_sets_or_twice_in_one() -> None:
-    prompts = Counter(" ".join(_words(row)) for row in RECORDS + DEVELOPMENT + FROZEN)
+    prompts = Counter(" ".join(_words(row)) for row in EVERY_ROW)
     assert [prompt for prompt, n in prompts.items() if n > 1] == []
 
 
 def test_no_prompt_is_half_of_one_in_another_set() -> None:
-    shingles = {id(row): _shingles(row) for row in RECORDS + DEVELOPMENT + FROZEN}
+    shingles = {id(row): _shingles(row) for row in EVERY_ROW}
     alike = []
     for a, b in _pairs_across():
         one, other = shingles[id(a)], shingles[id(b)]
@@ -129,10 +143,9 @@ def test_no_prompt_is_half_of_one_in_another_set() -> None:
 
 def test_no_context_is_in_two_sets() -> None:
     contexts = [
-        {" ".join(_words({"instruction": row["context"]})) for row in rows if row.get("context")}
-        for rows in (RECORDS, DEVELOPMENT, FROZEN)
+        {" ".join(_words({"instruction": row["context"]})) for row in rows if row.get("context")} for rows in SETS
     ]
-    assert [one & other for one, other in combinations(contexts, 2)] == [set(), set(), set()]
+    assert [one & other for one, other in combinations(contexts, 2) if one & other] == []
 
 
 # -- licence and first start ---------------------------------------------------------------------------------
@@ -153,6 +166,7 @@ def test_an_empty_workspace_gets_the_example_with_its_licences_once(store: Store
     found = {s.ref: (s.rows, s.licence) for s in store.snapshots()}
     assert found == {
         example.SNAPSHOT: (264, "Apache-2.0"),
+        example.PROMPTS: (160, "Apache-2.0"),
         example.DEVELOPMENT: (64, "Apache-2.0"),
         example.EVALUATION: (168, "Apache-2.0"),
     }
@@ -172,6 +186,9 @@ def test_the_frozen_example_reads_back_as_it_was_written(store: Store, tmp_path:
     records = read_rows(tmp_path, store.snapshot(example.SNAPSHOT))
     assert [{f: row[f] for f in FIELDS} for row in records] == RECORDS
     assert {"train", "validation", "test"} == {row["split"] for row in records}
+    prompts = read_rows(tmp_path, store.snapshot(example.PROMPTS))
+    assert [{f: row[f] for f in PROMPTS[0]} for row in prompts] == PROMPTS
+    assert {"train", "validation", "test"} == {row["split"] for row in prompts}
 
 
 def test_an_interrupted_start_is_made_whole_by_the_next(tmp_path, sqlite_store):
@@ -179,3 +196,16 @@ def test_an_interrupted_start_is_made_whole_by_the_next(tmp_path, sqlite_store):
     assert example.load_example(sqlite_store, tmp_path)
     assert sqlite_store.snapshot(example.SNAPSHOT).rows == 264
     assert not example.load_example(sqlite_store, tmp_path)
+
+
+def test_an_example_from_before_there_were_prompts_gets_them_at_the_next_start(store: Store, tmp_path: Path) -> None:
+    example.load_example(store, tmp_path)
+    with store._write() as c:
+        c.exec_driver_sql("DELETE FROM snapshots WHERE kind = 'prompts'")
+    store.create_dataset("mine", author="ann")
+    before = {s.ref: s for s in store.snapshots()}
+    assert example.load_example(store, tmp_path)
+    after = {s.ref: s for s in store.snapshots()}
+    assert after.pop(example.PROMPTS).rows == 160
+    assert (after, store.count_records(store.dataset(example.EXAMPLE).id)) == (before, 264)
+    assert not example.load_example(store, tmp_path)
