@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from studio.backends.base import Backend, Conversation
 from studio.engine.client import EngineClient
@@ -11,6 +11,8 @@ from studio.models import Weights
 from studio.specs import Chunk, Completion, Rendered, Sampling, TokenLogprob
 
 __all__ = ["LocalBackend"]
+
+T = TypeVar("T")
 
 # Long lists go in pieces, so that somebody waiting for an answer gets a turn in between.
 _TEXTS_PER_CALL = 64
@@ -61,6 +63,14 @@ class LocalBackend(Backend):
             vectors += await self._engine.call("embed", self._asking(texts=piece))
         return vectors
 
+    async def score(self, conversations: Sequence[Conversation]) -> list[float]:
+        if self.weights.adapter is None:
+            raise self._refusal("score answers")
+        scores: list[float] = []
+        for piece in _pieces([_turns(messages) for messages in conversations]):
+            scores += await self._engine.call("score", self._asking(conversations=piece))
+        return scores
+
     async def render(self, messages: Conversation) -> Rendered:
         return Rendered(**await self._engine.call("render", self._asking(messages=_turns(messages))))
 
@@ -98,5 +108,5 @@ def _fields(sampling: Sampling) -> dict[str, Any]:
     return sampling.model_dump(mode="json")
 
 
-def _pieces(texts: Sequence[str]) -> list[list[str]]:
+def _pieces(texts: Sequence[T]) -> list[list[T]]:
     return [list(texts[start : start + _TEXTS_PER_CALL]) for start in range(0, len(texts), _TEXTS_PER_CALL)]

@@ -14,6 +14,7 @@ from studio.errors import InputError, ModelError
 from studio.specs import Sampling
 from studio.training.conversation import stop_ids
 from studio.training.decode import AnswerText, Generated, generate, row_seed
+from studio.training.reward import RewardHead, score_ids
 
 __all__ = ["ROWS", "Speaker", "chunks"]
 
@@ -126,6 +127,15 @@ class Speaker:
             {"token": self._spell(token), "logprob": value}
             for token, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
+
+    def score(self, rows: Sequence[list[int]], head: RewardHead) -> list[float]:
+        """How good the reward model finds each conversation's last answer."""
+        longest = max(map(len, rows), default=0)
+        if longest > self.window:
+            raise ModelError(
+                f"A conversation has {longest} tokens; this model reads {self.window}. Leave the long ones out."
+            )
+        return [float(s) for s in score_ids(self.model, head, rows, self.tokenizer.pad_token_id or 0)]
 
     @torch.inference_mode()
     def embed(self, texts: Sequence[str]) -> list[list[float]]:

@@ -34,6 +34,7 @@ from studio.processes import Lock
 from studio.specs import Message, ModelRef, Sampling
 from studio.training.conversation import MASKED, encode_example, encode_prompt, render
 from studio.training.loading import best_device, best_dtype
+from studio.training.reward import RewardHead
 
 __all__ = ["Engine"]
 
@@ -67,6 +68,7 @@ class Engine:
             "logprobs": self._logprobs,
             "next_tokens": self._next_tokens,
             "embed": self._embed,
+            "score": self._score,
             "render": self._render,
             "marks": self._marks,
             "count": self._count,
@@ -157,6 +159,20 @@ class Engine:
 
     async def _embed(self, question: dict[str, Any]) -> Any:
         return await self._asked(_weights(question), lambda speaker: speaker.embed(question["texts"]))
+
+    async def _score(self, question: dict[str, Any]) -> Any:
+        weights = _weights(question)
+        if weights.adapter is None:
+            raise ModelError(f"{weights.ref} has no reward head. Choose a run of the recipe `reward`.")
+        head = RewardHead.load(weights.adapter).to(self._shelf.device)
+        conversations = [_messages(turns) for turns in question["conversations"]]
+
+        def encode() -> list[list[int]]:
+            tokenizer = self._tokenizers.of(weights)
+            return [encode_example(tokenizer, turns).ids for turns in conversations]
+
+        rows = await self._at_desk(encode)
+        return await self._asked(weights, lambda speaker: speaker.score(rows, head))
 
     async def _asked(self, weights: Weights, work: Callable[[Speaker], T]) -> T:
         found: list[T] = []

@@ -1,12 +1,13 @@
 """Measuring: stated rules, honest intervals, and the comparison of the rungs."""
 
 from studio.evaluation.rules import EvaluationItem, Rule, judge
-from studio.evaluation.statistics import Interval, mean_interval, paired_difference, wilson
+from studio.evaluation.statistics import Interval, grouped_mean, mean_interval, paired_difference, wilson
 
 __all__ = [
     "EvaluationItem",
     "Interval",
     "Rule",
+    "grouped_mean",
     "judge",
     "mean_interval",
     "paired_difference",

@@ -7,7 +7,7 @@ same questions, so the questions' own difficulty cancels.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from studio.errors import InputError
 
-__all__ = ["Interval", "mean_interval", "paired_difference", "wilson"]
+__all__ = ["Interval", "grouped_mean", "mean_interval", "paired_difference", "wilson"]
 
 _RESAMPLES = 9999
 _EQUAL = 1e-12  # 2/3 - 1/3 and 1/3 - 0 differ in their last bit; that is no spread to resample
@@ -64,6 +64,29 @@ def mean_interval(scores: Sequence[float]) -> Interval:
         return Interval(float(values[0]), edge.low, edge.high, len(values))
     low, high = _bootstrap(values)
     return Interval(float(values.mean()), low, high, len(values))
+
+
+def grouped_mean(values: Sequence[float], groups: Sequence[Hashable]) -> Interval:
+    """Mean of values in [0, 1] whose groups are the independent units: a percentile bootstrap over groups.
+
+    Where all groups agree, or there are fewer than 2, Wilson's interval over the groups stands in: the bootstrap would
+    see no spread and claim certainty. `n` counts values.
+    """
+    if not values or len(values) != len(groups):
+        raise InputError(f"{len(values)} values in {len(groups)} groups have no mean. Each value needs its group.")
+    places = {group: i for i, group in enumerate(dict.fromkeys(groups))}
+    sums, sizes = np.zeros(len(places)), np.zeros(len(places))
+    for value, group in zip(values, groups, strict=True):
+        sums[places[group]] += value
+        sizes[places[group]] += 1
+    mean = float(sums.sum() / sizes.sum())
+    if len(places) < 2 or np.ptp(sums / sizes) < _EQUAL:
+        edge = wilson(round(mean * len(places)), len(places))
+        return Interval(mean, min(edge.low, mean), max(edge.high, mean), len(values))
+    drawn = np.random.default_rng(_SEED).integers(len(places), size=(_RESAMPLES, len(places)))
+    means = sums[drawn].sum(1) / sizes[drawn].sum(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Interval(mean, float(low), float(high), len(values))
 
 
 def paired_difference(before: Sequence[float], after: Sequence[float]) -> Interval:

@@ -98,16 +98,15 @@ def new_adapter(weights: Weights, rank: int, alpha: int, name: str = "default") 
     base = load_base(weights)
     if weights.adapter is not None:
         return put_on(base, weights.adapter, name)
-    config = LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
-    )
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
     return get_peft_model(base, config, adapter_name=name, autocast_adapter_dtype=False)
 
 
 def _silence_dropout(model: nn.Module) -> None:
     """Both kinds: many models drop attention by a number in their config, not by a module."""
+    module: Any
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        if hasattr(module, "attention_dropout") and isinstance(module.attention_dropout, float):
+        if isinstance(getattr(module, "attention_dropout", None), float):
             module.attention_dropout = 0.0

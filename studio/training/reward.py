@@ -261,11 +261,13 @@ def _fits(encoded: _Encoded, longest: int) -> bool:
 
 
 def _held_out(model: PeftModel, head: RewardHead, rankings: Sequence[_Encoded], pad: int) -> list[Pair]:
-    scores = iter(score_ids(model, head, [row for e in rankings for row in e.rows], pad).tolist()) if rankings else iter(())
+    scores = (
+        iter(score_ids(model, head, [row for e in rankings for row in e.rows], pad).tolist()) if rankings else iter(())
+    )
     found = []
     for e in rankings:
         own = [next(scores) for _ in e.rows]
-        found += [Pair(e.group, own[w], own[l], e.answered[w], e.answered[l]) for w, l in e.pairs]
+        found += [Pair(e.group, own[w], own[r], e.answered[w], e.answered[r]) for w, r in e.pairs]
     return found
 
 
@@ -344,7 +346,7 @@ class _Trainer:
                     f"The loss became {loss.item()} at step {self.step + 1}. The last good checkpoint is kept. "
                     "Lower the learning rate and start again."
                 )
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             total += loss.item()
             right += float((winners > losers).float().mean()) / len(batch)
         self._optimizer.step(rate)

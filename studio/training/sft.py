@@ -266,7 +266,11 @@ def parameter_count(model: torch.nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def save_adapter(model: PeftModel, folder: Path, base: str) -> None:
-    """The finished adapter, loadable by plain peft; it names its base by reference, not by a path of this machine."""
-    model.peft_config["default"].base_model_name_or_path = base
-    model.save_pretrained(str(folder))
+def save_adapter(model: PeftModel, folder: Path, base: str, name: str = "default") -> None:
+    """A finished adapter, loadable by plain peft; it names its base by reference, not by a path of this machine."""
+    model.peft_config[name].base_model_name_or_path = base
+    model.save_pretrained(str(folder), selected_adapters=[name])
+    if name != "default":  # peft puts any other in a folder of its own
+        for file in (folder / name).iterdir():
+            file.replace(folder / file.name)
+        (folder / name).rmdir()

@@ -65,7 +65,11 @@ def test_padding_and_the_id_it_is_made_of_change_nothing(name, request):
     model = request.getfixturevalue(name)
     longer = [*PROMPTS, list(range(3, 40))], [*RESPONSES, list(range(3, 20))]
     with torch.no_grad():
-        once, wider, other = ours(model, PROMPTS, RESPONSES), ours(model, *longer), ours(model, PROMPTS, RESPONSES, pad=2)
+        once, wider, other = (
+            ours(model, PROMPTS, RESPONSES),
+            ours(model, *longer),
+            ours(model, PROMPTS, RESPONSES, pad=2),
+        )
     for a, b, c in zip(once, wider, other, strict=False):
         assert a == pytest.approx(b, abs=2e-6)
         assert a == pytest.approx(c, abs=2e-6)
