@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from studio.errors import InputError
+from studio.errors import InputError, NotFound
 from studio.instructions import question
 from studio.specs import Message, ModelRef, SnapshotRef, user
 from studio.store import Store
@@ -126,13 +127,12 @@ class Ppo(Recipe):
         outcome = aligned.outcome
         if not outcome.finished:
             return {}
-        scorer = run.store.job(int(self.reward.name)).result or {}
         return {
             "method": self.kind,
             "base": str(self.base),
             "reward": str(self.reward),
             "snapshot": str(self.prompts),
-            "simulated": scorer.get("simulated", 0),
+            "simulated": _simulated(run.store, self.reward),
             "licence": weights.licence,
             "base_digest": weights.digest,
             "new_parameters": aligned.new_parameters,
@@ -146,6 +146,13 @@ class Ppo(Recipe):
             "left_out": aligned.left_out,
             "prompts": aligned.prompts,
         }
+
+
+def _simulated(store: Store, reward: ModelRef) -> int:
+    """How many of the judgements behind a reward model a rule gave in the place of people."""
+    with suppress(NotFound):  # a model brought from another workspace has no job here
+        return int((store.job(int(reward.name)).result or {}).get("simulated", 0))
+    return 0
 
 
 def _asked(row: Mapping[str, Any]) -> list[Message]:

@@ -21,7 +21,7 @@ from studio.training.ppo import Knobs, Outcome, Score, Trainer, tune
 from studio.training.reward import RewardHead, score_ids
 from studio.training.sft import save_adapter
 
-__all__ = ["Aligned", "align", "refuse_other_base"]
+__all__ = ["Aligned", "align", "cast", "refuse_other_base", "scorer"]
 
 _SHOWN = 3  # prompts whose answers people read while the run goes on
 _RANK, _ALPHA = 16, 32  # of the adapter a model without one gets
@@ -61,14 +61,14 @@ def align(
     make_room(run, weights)
     run.say("Loading the model.")
     torch.manual_seed(knobs.seed)
-    actors, head, reference = _cast(weights, reward, knobs)
+    actors, head, reference = cast(weights, reward, knobs)
     refuse_reshaped_logits(actors.causal.config, str(weights.ref))
     stops, pad = stop_ids(tokenizer), tokenizer.pad_token_id or 0
     trainer = Trainer(
         actors,
         reference,
         fitting,
-        _scorer(actors, head, min(stops), pad),
+        scorer(actors, head, min(stops), pad),
         stops,
         knobs,
         pad=pad,
@@ -94,7 +94,7 @@ def refuse_other_base(weights: Weights, reward: Weights) -> None:
         )
 
 
-def _cast(weights: Weights, reward: Weights, knobs: Knobs) -> tuple[Actors, RewardHead, str | None]:
+def cast(weights: Weights, reward: Weights, knobs: Knobs) -> tuple[Actors, RewardHead, str | None]:
     """Everybody on one base, with the reward's head and the reference's name: a frozen copy of the tuned adapter, or
     the bare base where nothing was tuned. Either way the policy begins as the reference."""
     if reward.adapter is None:
@@ -114,7 +114,9 @@ def _cast(weights: Weights, reward: Weights, knobs: Knobs) -> tuple[Actors, Rewa
     return actors, RewardHead.load(reward.adapter).to(actors.device), reference
 
 
-def _scorer(actors: Actors, head: RewardHead, stop: int, pad: int) -> Score:
+def scorer(actors: Actors, head: RewardHead, stop: int, pad: int) -> Score:
+    """Scores answers with the adapter called "reward"; `stop` is the token that ends an answer."""
+
     def score(prompts: Sequence[Sequence[int]], answers: Sequence[Generated]) -> Tensor:
         # The reward model has only ever seen answers that end: one that was cut off is closed for it.
         rows = [[*p, *a.ids, *([] if a.ended else [stop])] for p, a in zip(prompts, answers, strict=True)]

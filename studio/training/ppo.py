@@ -145,13 +145,14 @@ def value_loss(
     values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, clip: float | None, normalizer: float
 ) -> tuple[Tensor, dict[str, float]]:
     """Half the squared error, the worse of the clipped and the free one; summed over the mask, over `normalizer`."""
-    error = (values - returns) ** 2
+    # Masked before they are squared: in the backward pass, 0 times what is no number would be none either.
+    error = torch.where(mask, values - returns, 0.0) ** 2
     clip_frac = 0.0
     if clip is not None:
-        held = (torch.clamp(values, old_values - clip, old_values + clip) - returns) ** 2
+        held = torch.where(mask, torch.clamp(values, old_values - clip, old_values + clip) - returns, 0.0) ** 2
         clip_frac = float((held > error)[mask].float().mean())
         error = torch.maximum(error, held)
-    return 0.5 * torch.where(mask, error, 0.0).sum() / normalizer, {"clip_frac": clip_frac}
+    return 0.5 * error.sum() / normalizer, {"clip_frac": clip_frac}
 
 
 class AdaptiveKL:
@@ -405,7 +406,7 @@ class Trainer:
             if self.knobs.value_mode == "adapter":
                 with self.actors.playing("value"):
                     values[where, :steps] = self._values(self._states(batch))
-        return _Rollout(prompts, answers, mask, logp, ref_logp, values * mask, entropy)
+        return _Rollout(prompts, answers, mask, logp, ref_logp, torch.where(mask, values, 0.0), entropy)
 
     def _judge(self, roll: _Rollout) -> None:
         """Scores, rewards, advantages and returns."""
