@@ -1,12 +1,13 @@
 """Several adapters that take turns on one base: policy, reference, value, reward. One copy of the weights in memory.
 
 PEFT switches adapters, but not without side effects: `set_adapter` freezes every other adapter, so a gradient that
-is asked for after a switch is zero without an error, and leaving `disable_adapter` does the same again. All switching
-goes through `Actors.playing`, which puts the flags back.
+is asked for after a switch is zero without an error, and so does switching all of them off or on. All switching goes
+through `Actors.playing`, which puts the flags back.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ class Actors:
     def __init__(self, model: PeftModel, learning: Collection[str]) -> None:
         self.model = model.eval()
         self._learning = sorted(learning)
+        self._player: str | None = model.active_adapter
         self._put_flags_back()
 
     @property
@@ -41,19 +43,17 @@ class Actors:
 
     def parameters(self, name: str) -> dict[str, nn.Parameter]:
         """One adapter's parameters, by name."""
-        return {n: p for n, p in self.model.named_parameters() if f".{name}." in n}
+        # By peft's prefix too (".lora_A.value."): RoBERTa, for one, calls a layer of its own `value`.
+        own = re.compile(rf"\.{self.model.base_model.prefix}\w+\.{re.escape(name)}(\.|$)")
+        return {n: p for n, p in self.model.named_parameters() if own.search(n)}
 
     @contextmanager
     def playing(self, name: str | None) -> Iterator[PeftModel]:
         """Answer as that adapter, or as the bare base; then as whoever played before."""
-        before = self.model.active_adapter
+        before = self._player
         try:
-            if name is None:
-                with self.model.disable_adapter():
-                    yield self.model
-            else:
-                self._switch(name)
-                yield self.model
+            self._switch(name)
+            yield self.model
         finally:
             self._switch(before)
 
@@ -64,18 +64,25 @@ class Actors:
         if not is_on:
             yield
             return
-        self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        self.model.enable_input_require_grads()
+        self.causal.activation_checkpointing_enable({"use_reentrant": False})
         _silence_dropout(self.model)
         self.model.train()  # transformers checkpoints in train mode only
         try:
             yield
         finally:
             self.model.eval()
-            self.model.gradient_checkpointing_disable()
+            self.causal.activation_checkpointing_disable()
+            self.causal.disable_input_require_grads()  # which enabling turned on
 
-    def _switch(self, name: str) -> None:
-        self.model.set_adapter(name, inference_mode=True)
+    def _switch(self, name: str | None) -> None:
+        tuner: Any = self.model.base_model
+        # Not by peft's disable_adapter(): within it, a turn of an adapter would be one of the base, without an error.
+        if name is None:
+            tuner.disable_adapter_layers()
+        else:
+            tuner.enable_adapter_layers()
+            self.model.set_adapter(name, inference_mode=True)
+        self._player = name
         self._put_flags_back()
 
     def _put_flags_back(self) -> None:

@@ -1,7 +1,8 @@
 """Reward models: an adapter and a linear head that learn from rankings which answer people prefer.
 
 Bradley-Terry over pairs (Ouyang et al. 2022, arXiv 2203.02155, section 3.5). All pairs of one ranking are one element
-of a batch, so K answers cost K forward passes and not K(K-1), and one prompt never weighs more than another. The score
+of a batch, so K answers cost K forward passes and not K(K-1), and one prompt never weighs more than another; where the
+model allows it they share one pass over their prompt. The score
 is read at the last token, found from the mask: `AutoModelForSequenceClassification` looks for the padding id instead,
 and where padding and end of turn are the same token it scores the token before the end.
 """
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -29,13 +29,25 @@ from studio.models import Weights
 from studio.specs import Message, assistant
 from studio.tasks import Run
 from studio.training.actors import Actors, new_adapter
-from studio.training.conversation import encode_example
+from studio.training.conversation import encode_example, encode_prompt
 from studio.training.loading import load_tokenizer, make_room
 from studio.training.logprobs import hidden_states
 from studio.training.optimizer import Optimizer
 from studio.training.sft import Schedule, parameter_count, save_adapter
 
-__all__ = ["Knobs", "Pair", "Ranking", "RewardHead", "Trained", "last_states", "pair_loss", "score_ids", "train"]
+__all__ = [
+    "Knobs",
+    "Pair",
+    "Ranking",
+    "RewardHead",
+    "Trained",
+    "can_pack",
+    "last_states",
+    "packed_states",
+    "pair_loss",
+    "score_ids",
+    "train",
+]
 
 _HEAD, _FACTS = "reward_head.safetensors", "reward.json"
 _CHECKPOINT_SECONDS = 60.0
@@ -171,6 +183,42 @@ def last_states(model: Any, rows: Sequence[Sequence[int]], pad: int, left: bool 
     return states[torch.arange(len(rows), device=device), last.to(device)]
 
 
+def packed_states(model: Any, prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> Tensor:
+    """The state at each answer's last token, [K, d], with the prompt read once for all of them.
+
+    One row holds the prompt and the answers one after the other; a mask keeps answers from seeing each other, and
+    each begins at the position after the prompt.
+    """
+    device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
+    lengths = [len(prompt), *map(len, answers)]
+    owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    steps = torch.arange(len(owner))
+    seen = (steps <= steps[:, None]) & ((owner == 0) | (owner == owner[:, None]))
+    mask = torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, -torch.inf)
+    positions = torch.cat([torch.arange(len(prompt)), *(len(prompt) + torch.arange(n) for n in lengths[1:])])
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    states = causal.get_decoder()(
+        input_ids=torch.tensor([[*prompt, *(token for answer in answers for token in answer)]], device=device),
+        attention_mask=mask[None, None].to(device),
+        position_ids=positions[None].to(device),
+        use_cache=False,
+    ).last_hidden_state[0]
+    return states[(torch.tensor(lengths).cumsum(0)[1:] - 1).to(device)]
+
+
+@torch.no_grad()
+def can_pack(model: Any, prompt: Sequence[int], answers: Sequence[Sequence[int]], pad: int) -> bool:
+    """Whether this model reads answers packed behind one prompt as it reads them alone. Some shift positions or make
+    masks of their own (sliding windows), and none says so: hence the try."""
+    alone = last_states(model, [[*prompt, *answer] for answer in answers], pad).float()
+    try:
+        packed = packed_states(model, prompt, answers).float()
+    except (ValueError, RuntimeError, TypeError):
+        return False
+    tolerance = 0.05 if next(model.parameters()).dtype in (torch.bfloat16, torch.float16) else 1e-3
+    return bool((packed - alone).norm() <= tolerance * alone.norm())
+
+
 @torch.no_grad()
 def score_ids(model: Any, head: RewardHead, rows: Sequence[Sequence[int]], pad: int) -> Tensor:
     """The score of every row, [N], in batches of like length."""
@@ -191,10 +239,14 @@ def _by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
 
 @dataclass(frozen=True)
 class _Encoded:
-    rows: list[list[int]]  # prompt and answer, up to the token that ends it
-    answered: list[int]  # tokens of each answer
+    prompt: list[int]
+    answers: list[list[int]]  # each up to the token that ends it
     pairs: Sequence[tuple[int, int]]
     group: str
+
+    @property
+    def longest(self) -> int:
+        return len(self.prompt) + max(map(len, self.answers))
 
 
 def train(
@@ -230,10 +282,8 @@ def train(
     if not trainer.train():
         return Trained(False)
     run.say("Bringing the scores to mean 0 and deviation 1.")
-    everything = [row for e in (*train_set, *validation_set, *test_set) for row in e.rows]
-    chosen = random.Random(knobs.seed).sample(everything, min(_NORMALISED_ON, len(everything)))
-    head.normalise(score_ids(model, head, chosen, trainer.pad))
-    pairs = _held_out(model, head, test_set, trainer.pad)
+    head.normalise(torch.cat(trainer.scores(_some(train_set + validation_set + test_set, knobs.seed))))
+    pairs = [pair for e, s in zip(test_set, trainer.scores(test_set), strict=True) for pair in _pairs(e, s.tolist())]
     run.say("Saving the reward model.")
     folder = run.output / "model"
     save_adapter(model, folder, str(weights.ref))
@@ -251,24 +301,30 @@ def train(
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, ranking: Ranking) -> _Encoded:
-    examples = [encode_example(tokenizer, [*ranking.prompt, assistant(answer)]) for answer in ranking.answers]
-    return _Encoded([e.ids for e in examples], [e.learned for e in examples], ranking.pairs, ranking.group)
+    prompt = encode_prompt(tokenizer, ranking.prompt)
+    wholes = [encode_example(tokenizer, [*ranking.prompt, assistant(answer)]).ids for answer in ranking.answers]
+    return _Encoded(prompt, [ids[len(prompt) :] for ids in wholes], ranking.pairs, ranking.group)
 
 
 def _fits(encoded: _Encoded, longest: int) -> bool:
     """Whole rankings are left out, not cut: what is judged is often the end of an answer."""
-    return max(map(len, encoded.rows)) <= longest
+    return encoded.longest <= longest
 
 
-def _held_out(model: PeftModel, head: RewardHead, rankings: Sequence[_Encoded], pad: int) -> list[Pair]:
-    scores = (
-        iter(score_ids(model, head, [row for e in rankings for row in e.rows], pad).tolist()) if rankings else iter(())
-    )
-    found = []
-    for e in rankings:
-        own = [next(scores) for _ in e.rows]
-        found += [Pair(e.group, own[w], own[r], e.answered[w], e.answered[r]) for w, r in e.pairs]
-    return found
+def _some(rankings: Sequence[_Encoded], seed: int) -> list[_Encoded]:
+    """So many rankings, by chance, that their answers are enough to know the scores' mean and deviation."""
+    shuffled, count, chosen = random.Random(seed).sample(rankings, len(rankings)), 0, []
+    for e in shuffled:
+        if count >= _NORMALISED_ON:
+            break
+        chosen.append(e)
+        count += len(e.answers)
+    return chosen
+
+
+def _pairs(e: _Encoded, scores: Sequence[float]) -> list[Pair]:
+    length = [len(answer) for answer in e.answers]
+    return [Pair(e.group, scores[w], scores[r], length[w], length[r]) for w, r in e.pairs]
 
 
 class _Trainer:
@@ -289,7 +345,8 @@ class _Trainer:
         self._parameters = {**actors.parameters(_ADAPTER), "head": head.weight}
         self._optimizer = Optimizer(self._parameters)
         self._schedule = Schedule(knobs.epochs, knobs.batch_size, knobs.learning_rate, seed=knobs.seed)
-        self.pad = tokenizer.pad_token_id or 0
+        self._pad = tokenizer.pad_token_id or 0
+        self._packs = can_pack(self._model, rankings[0].prompt, rankings[0].answers, self._pad)
         self.step = 0
         self.best_loss: float | None = None
         self.best_epoch = 0
@@ -337,8 +394,8 @@ class _Trainer:
     def _learn(self, batch: Sequence[_Encoded], rate: float) -> tuple[float, float]:
         """One step; gives its loss and the share of pairs that were in the right order before it."""
         total, right = 0.0, 0.0
-        for encoded in batch:  # one ranking's answers are of like length: no padding to speak of, and little memory
-            scores = self._head(last_states(self._model, encoded.rows, self.pad))
+        for encoded in batch:
+            scores = self._score(encoded)
             winners, losers = (scores[list(side)] for side in zip(*encoded.pairs, strict=True))
             loss = pair_loss(winners, losers, centering=self._knobs.centering).mean() / len(batch)
             if not torch.isfinite(loss):
@@ -351,6 +408,17 @@ class _Trainer:
             right += float((winners > losers).float().mean()) / len(batch)
         self._optimizer.step(rate)
         return total, right
+
+    def _score(self, e: _Encoded) -> Tensor:
+        """Scores of one ranking's answers, [K]."""
+        if self._packs:
+            return self._head(packed_states(self._model, e.prompt, e.answers))
+        return self._head(last_states(self._model, [[*e.prompt, *answer] for answer in e.answers], self._pad))
+
+    @torch.no_grad()
+    def scores(self, rankings: Sequence[_Encoded]) -> list[Tensor]:
+        """Each ranking's scores, [K], without gradients."""
+        return [self._score(e) for e in rankings]
 
     def _end_epoch(self, epoch: int, total: int) -> None:
         if not self._validation:
@@ -372,11 +440,8 @@ class _Trainer:
 
     def _validate(self) -> float:
         """Mean loss of the validation rankings."""
-        scores = score_ids(self._model, self._head, [row for e in self._validation for row in e.rows], self.pad)
-        total, start = 0.0, 0
-        for e in self._validation:
-            own = scores[start : start + len(e.rows)]
-            start += len(e.rows)
+        total = 0.0
+        for e, own in zip(self._validation, self.scores(self._validation), strict=True):
             winners, losers = (own[list(side)] for side in zip(*e.pairs, strict=True))
             total += float(pair_loss(winners, losers).mean())
         return total / len(self._validation)
