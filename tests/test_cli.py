@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from studio import cli
+from studio.jobs import recipes
 from studio.recipes.lora import Lora
 from studio.specs import ModelRef, SnapshotRef
 from studio.store import Store
@@ -173,10 +174,12 @@ def test_a_run_tunes_the_tiny_model_and_jobs_tell_of_it(ladder, model_workspace)
 
 
 def test_every_knob_is_a_flag_and_a_row(ladder):
-    knobs = {row["knob"] for row in json.loads(ladder("recipes", "--json"))}
-    assert knobs == set(Lora.model_fields)
-    help_text = ladder("run", "lora", "--help")
-    assert all(f"--{knob.replace('_', '-')}" in help_text for knob in knobs)
+    rows = json.loads(ladder("recipes", "--json"))
+    told = {kind: {row["knob"] for row in rows if row["recipe"] == kind} for kind in recipes()}
+    assert told == {kind: set(recipe.model_fields) for kind, recipe in recipes().items()}
+    for kind, knobs in told.items():
+        help_text = ladder("run", kind, "--help")
+        assert all(f"--{knob.replace('_', '-')}" in help_text for knob in knobs)
 
 
 def test_cancelling_a_waiting_job_needs_no_studio(ladder):

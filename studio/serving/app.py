@@ -19,6 +19,7 @@ from studio import __version__
 from studio.errors import StudioError
 from studio.serving.guard import Guard, SafeHeaders
 from studio.serving.identity import Identify, owner_only
+from studio.serving.labeling import labeling_router
 from studio.serving.secret import session_secret
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def create_app(workspace: Workspace, identify: Identify = owner_only) -> FastAPI
     """The outer app of a workspace. `identify` names the user of a connection, or None for a stranger."""
     app = FastAPI(title="Ladder Studio", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     _add_routes(app, workspace)
+    app.include_router(labeling_router(workspace, identify))
     # The last one added is the outermost.
     app.add_middleware(Guard, identify=identify)
     # Without a CORS middleware of ours Gradio adds its own, which echoes any origin and allows credentials.

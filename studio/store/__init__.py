@@ -8,32 +8,59 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
+from studio.store.assignments import (
+    Annotator,
+    AnnotatorKind,
+    DeskItem,
+    Judged,
+    Judgement,
+    NotYours,
+    Progress,
+    RankedAnswer,
+    Ranking,
+    TieKind,
+)
 from studio.store.completions import Answer, CompletionVerbs
 from studio.store.datasets import Dataset, DatasetVerbs, Record, RecordFilter
 from studio.store.evaluations import Evaluation, EvaluationVerbs, ScoredItem
 from studio.store.jobs import Job, JobEvent, JobVerbs, Metric
 from studio.store.models import Model, ModelVerbs, model_row
+from studio.store.preferences import Batch, NewItem, PreferenceVerbs, Prompt, RankedItem
 from studio.store.snapshots import Snapshot, SnapshotVerbs, read_rows
 
 __all__ = [
+    "Annotator",
+    "AnnotatorKind",
     "Answer",
+    "Batch",
     "Dataset",
+    "DeskItem",
     "Evaluation",
     "Job",
     "JobEvent",
+    "Judged",
+    "Judgement",
     "Metric",
     "Model",
+    "NewItem",
+    "NotYours",
+    "Progress",
+    "Prompt",
+    "RankedAnswer",
+    "RankedItem",
+    "Ranking",
     "Record",
     "RecordFilter",
     "ScoredItem",
     "Snapshot",
     "Store",
+    "TieKind",
     "model_row",
     "read_rows",
 ]
 
 
-class Store(CompletionVerbs, DatasetVerbs, EvaluationVerbs, JobVerbs, ModelVerbs, SnapshotVerbs):
+class Store(CompletionVerbs, DatasetVerbs, EvaluationVerbs, JobVerbs, ModelVerbs, PreferenceVerbs, SnapshotVerbs):
     """The studio's memory."""
 
     @classmethod

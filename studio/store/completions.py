@@ -1,7 +1,10 @@
-"""Answers given in the playground, with everything that made them; people keep the ones that matter."""
+"""Answers, with everything that made them: given in the playground, where people keep the ones that matter, or
+sampled to be ranked."""
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +15,7 @@ from studio.specs import Completion, Message, ModelRef, Sampling
 from studio.store import tables as t
 from studio.store.database import Database, now
 
-__all__ = ["Answer", "CompletionVerbs"]
+__all__ = ["Answer", "CompletionVerbs", "insert_sampled"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Answer:
     kept_at: float | None
     author: str
     created_at: float
+    prompt_id: str | None = None  # of an answer that was sampled to be ranked
 
 
 class CompletionVerbs(Database):
@@ -54,17 +58,11 @@ class CompletionVerbs(Database):
     ) -> int:
         """Append one answer; returns its id."""
         row = {
+            **_values(model, completion, sampling),
             "ticket": ticket,
-            "model": str(model),
             "template": template,
             "variables": variables,
             "messages": [m.model_dump() for m in messages],
-            "sampling": sampling.model_dump(mode="json"),
-            "text": completion.text.replace("\x00", ""),  # PostgreSQL keeps no NUL
-            "finish": completion.finish,
-            "prompt_tokens": completion.prompt_tokens,
-            "output_tokens": completion.output_tokens,
-            "seconds": completion.seconds,
             "author": author,
             "created_at": now(),
         }
@@ -95,3 +93,42 @@ class CompletionVerbs(Database):
         query = sa.select(table).where(table.c.kept_at.is_not(None)).order_by(table.c.kept_at.desc(), table.c.id.desc())
         with self._read() as c:
             return [Answer(**r) for r in c.execute(query.limit(limit)).mappings()]
+
+
+def insert_sampled(
+    c: sa.Connection,
+    model: ModelRef,
+    answers: Sequence[tuple[str, list[dict[str, str]], Completion]],
+    *,
+    sampling: Sampling,
+    author: str,
+) -> list[int]:
+    """Append answers to prompts (prompt id, its messages, the answer) within a transaction; their ids, in order."""
+    at = now()
+    rows = [
+        {
+            **_values(model, completion, sampling),
+            "ticket": uuid.uuid4().hex,
+            "template": "",
+            "variables": {},
+            "messages": messages,
+            "prompt_id": prompt_id,
+            "author": author,
+            "created_at": at,
+        }
+        for prompt_id, messages, completion in answers
+    ]
+    statement = t.completions.insert().returning(t.completions.c.id, sort_by_parameter_order=True)
+    return list(c.execute(statement, rows).scalars())
+
+
+def _values(model: ModelRef, completion: Completion, sampling: Sampling) -> dict[str, Any]:
+    return {
+        "model": str(model),
+        "sampling": sampling.model_dump(mode="json"),
+        "text": completion.text.replace("\x00", ""),  # PostgreSQL keeps no NUL
+        "finish": completion.finish,
+        "prompt_tokens": completion.prompt_tokens,
+        "output_tokens": completion.output_tokens,
+        "seconds": completion.seconds,
+    }

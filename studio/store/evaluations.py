@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -81,6 +82,18 @@ class EvaluationVerbs(Database):
         query = sa.select(*columns).where(table.c.evaluation_id == evaluation_id).order_by(table.c.position)
         with self._read() as c:
             return [ScoredItem(**r) for r in c.execute(query).mappings()]
+
+    def add_scores(self, evaluation_id: int, scorer: str, scores: Sequence[float]) -> None:
+        """Keep what a scorer says of an evaluation's answers; what it said first stays."""
+        row = {"evaluation_id": evaluation_id, "scorer": scorer, "scores": list(scores), "created_at": now()}
+        with suppress(sa.exc.IntegrityError), self._write() as c:
+            c.execute(t.evaluation_scores.insert().values(row))
+
+    def scores(self, evaluation_id: int) -> dict[str, list[float]]:
+        """By scorer, one score for each item in the order of the snapshot."""
+        query = sa.select(t.evaluation_scores).where(t.evaluation_scores.c.evaluation_id == evaluation_id)
+        with self._read() as c:
+            return {r["scorer"]: r["scores"] for r in c.execute(query).mappings()}
 
 
 def _values(evaluation_id: Any, item: ScoredItem) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 __all__ = ["metadata"]
@@ -81,7 +82,7 @@ snapshots = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("ref", Text, nullable=False, unique=True),
-    Column("kind", Text, nullable=False),  # data | eval | prefs
+    Column("kind", Text, nullable=False),  # data | prompts | prefs | eval
     Column("name", Text, nullable=False),
     Column("version", Integer, nullable=False),
     Column("rows", Integer, nullable=False),
@@ -93,7 +94,21 @@ snapshots = Table(
     UniqueConstraint("kind", "name", "version"),
 )
 
-# Every answer given in the playground, and which of them were kept.
+# Conversations that wait for an answer. The id is the SHA-256 of the messages, so a prompt is here once and keeps the
+# split it was born into, whatever batch or snapshot it comes back in.
+prompts = Table(
+    "prompts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("messages", JSON, nullable=False),
+    Column("group_hash", Text, nullable=False),
+    Column("split", Text, nullable=False),
+    Column("category", Text, nullable=False, default=""),
+    Column("source", Text, nullable=False, default=""),  # the snapshot it came from
+    Column("created_at", Double, nullable=False),
+)
+
+# Every answer given in the playground, which of them were kept, and the answers sampled to be ranked.
 completions = Table(
     "completions",
     metadata,
@@ -112,6 +127,7 @@ completions = Table(
     Column("kept_at", Double),  # empty until somebody keeps the answer
     Column("author", Text, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("prompt_id", Text, ForeignKey("prompts.id")),  # of a sampled answer
 )
 
 jobs = Table(
@@ -226,4 +242,90 @@ evaluation_items = Table(
     Column("prompt_tokens", Integer, nullable=False),
     Column("output_tokens", Integer, nullable=False),
     UniqueConstraint("evaluation_id", "position"),
+)
+
+# One prompt with the answers to rank. A batch is a name; a prompt is in it once, so that a sampling run that starts
+# again adds nothing twice.
+items = Table(
+    "items",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("batch", Text, nullable=False),
+    Column("prompt_id", Text, ForeignKey("prompts.id"), nullable=False),
+    Column("completion_ids", JSON, nullable=False),
+    Column("reason", Text, nullable=False),  # why it was chosen: random
+    Column("target_overlap", Integer, nullable=False, default=1),  # how many people rank it
+    # How many people did: counted here because every desk asks. 5,000 items with 50 judgements each: half a minute
+    # when it was counted anew.
+    Column("judged", Integer, nullable=False, default=0),
+    Column("author", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("batch", "prompt_id"),
+    Index(None, "batch", "id"),
+)
+
+annotators = Table(
+    "annotators",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),  # human | ai | rule
+    Column("note", Text, nullable=False, default=""),  # of a rule: the rule in words
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("kind", "name"),
+)
+
+# One item given to one annotator, with the order its answers stood in.
+assignments = Table(
+    "assignments",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("item_id", Integer, ForeignKey("items.id"), nullable=False),
+    Column("annotator_id", Integer, ForeignKey("annotators.id"), nullable=False),
+    Column("display_order", JSON, nullable=False),  # a permutation of the item's completion ids
+    Column("order_seed", Integer, nullable=False),
+    Column("guideline", Text, nullable=False, default=""),  # start of the SHA-256 of the guidelines shown
+    Column("lease_until", Double, nullable=False),
+    Column("first_seen", Double, nullable=False),
+    Column("ended_at", Double),  # when it was last judged or skipped: what undo goes by
+    Column("state", Text, nullable=False),  # open | judged | skipped | expired
+    Index(
+        None,
+        "item_id",
+        "annotator_id",
+        unique=True,
+        sqlite_where=text("state != 'expired'"),
+        postgresql_where=text("state != 'expired'"),
+    ),
+    Index(None, "item_id", "state"),
+    Index(None, "annotator_id", "state"),
+)
+
+# Never updated, never deleted. What counts is an assignment's newest revision.
+judgements = Table(
+    "judgements",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("assignment_id", Integer, ForeignKey("assignments.id"), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("supersedes_id", Integer, ForeignKey("judgements.id")),
+    Column("client_uuid", Text, nullable=False, unique=True),  # a retry carries the same one
+    Column("groups", JSON, nullable=False),  # completion ids, best group first; ties share a group
+    Column("tie_kind", Text, nullable=False, default=""),  # '' | equal | both_bad
+    Column("wall_ms", Integer, nullable=False),
+    Column("active_ms", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("assignment_id", "revision"),
+)
+
+# What a scorer (a reward model, or a stated rule) says of an evaluation's answers, in the order of its items.
+evaluation_scores = Table(
+    "evaluation_scores",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("evaluation_id", Integer, ForeignKey("evaluations.id"), nullable=False),
+    Column("scorer", Text, nullable=False),  # run:ID | rule:NAME
+    Column("scores", JSON, nullable=False),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("evaluation_id", "scorer"),
 )

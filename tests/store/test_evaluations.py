@@ -71,3 +71,26 @@ def test_an_item_that_is_refused_takes_the_summary_with_it(store: Store, summary
 def test_a_missing_evaluation_is_a_sentence(store: Store) -> None:
     with pytest.raises(NotFound, match="There is no evaluation 5"):
         store.evaluation(5)
+
+
+# -- what scorers say ------------------------------------------------------------------------------------------
+
+
+def test_every_scorer_keeps_its_own_scores_in_the_order_of_the_snapshot(store: Store, summary: dict[str, Any]) -> None:
+    made = store.add_evaluation(summary, [_item(0, [True]), _item(1, [False])])
+    store.add_scores(made.id, "run:9", [1.25, -0.5])
+    store.add_scores(made.id, "rule-1234abcd", (0, -2))
+    assert store.scores(made.id) == {"run:9": [1.25, -0.5], "rule-1234abcd": [0, -2]}
+
+
+def test_what_a_scorer_said_first_stays(store: Store, summary: dict[str, Any]) -> None:
+    made = store.add_evaluation(summary, [_item(0, [True]), _item(1, [False])])
+    store.add_scores(made.id, "run:9", [1.25, -0.5])
+    store.add_scores(made.id, "run:9", [9.0, 9.0])
+    assert store.scores(made.id) == {"run:9": [1.25, -0.5]}
+
+
+def test_scores_belong_to_one_evaluation(store: Store, summary: dict[str, Any]) -> None:
+    one, other = (store.add_evaluation(summary, [_item(0, [True])]) for _ in range(2))
+    store.add_scores(one.id, "run:9", [1.25])
+    assert store.scores(other.id) == {}

@@ -12,6 +12,8 @@ from alembic import command
 
 from studio.store import Store
 from studio.store.database import Database, _alembic_config
+from studio.store.tables import completions
+from tests.preferences.items import BATCH, judge, put_items
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -54,22 +56,45 @@ def at_revision(empty_url: str) -> Iterator[Callable[..., Store]]:
         store.close()
 
 
+ANSWER: dict[str, Any] = {
+    "model": "echo:",
+    "template": "plain",
+    "variables": {"instruction": "Can I?"},
+    "messages": [],
+    "sampling": {},
+    "text": "You can.",
+    "prompt_tokens": 2,
+    "output_tokens": 3,
+    "seconds": 0.5,
+    "author": "ann",
+    "created_at": 1.0,
+}
+
+
 def test_0002_gives_the_answers_of_before_a_ticket_each(at_revision):
-    answer = {
-        "model": "echo:",
-        "template": "plain",
-        "variables": {"instruction": "Can I?"},
-        "messages": [],
-        "sampling": {},
-        "text": "You can.",
-        "prompt_tokens": 2,
-        "output_tokens": 3,
-        "seconds": 0.5,
-        "author": "ann",
-        "created_at": 1.0,
-    }
-    store = at_revision("0001", {"completions": [{**answer, "kept_at": 2.0}, {**answer, "kept_at": None}]})
+    store = at_revision("0001", {"completions": [{**ANSWER, "kept_at": 2.0}, {**ANSWER, "kept_at": None}]})
     (kept,) = store.kept_completions()
     assert (kept.ticket, kept.text, kept.finish) == ("answer-1", "You can.", "")
     assert store.completion("answer-2").kept_at is None
     assert store.keep_completion("answer-2").kept_at is not None
+
+
+def test_0003_leaves_the_answers_of_before_alone_and_takes_items_to_rank(at_revision):
+    before = {**ANSWER, "ticket": "one", "finish": "stop", "kept_at": 2.0}
+    store = at_revision("0002", {"completions": [before]})
+    (kept,) = store.kept_completions()
+    assert (kept.text, kept.variables, kept.prompt_id) == ("You can.", {"instruction": "Can I?"}, None)
+    put_items(store, 2)
+    ann = store.annotator("ann")
+    for item in store.lease_items(BATCH, ann, 2, seconds=60):
+        assert judge(store, item, ann).is_new
+    assert [b.human for b in store.batches()] == [2]
+    assert store.kept_completions() == [kept]
+
+
+def test_0003_names_every_answer_once(at_revision):
+    """The table of answers is made anew on SQLite, and what kept a ticket unique must come along."""
+    before = {**ANSWER, "ticket": "one", "finish": "stop", "kept_at": None}
+    store = at_revision("0002", {"completions": [before]})
+    with pytest.raises(sa.exc.IntegrityError), store._write() as c:
+        c.execute(completions.insert().values(before))
