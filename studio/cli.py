@@ -26,6 +26,7 @@ from studio.instructions import FIELDS, freeze, import_file, preview
 from studio.jobs import app_holder, recipes, resume, run_folder, run_here
 from studio.models import catalogue
 from studio.offline import forbid_outbound_calls
+from studio.preferences import SampleAnswers, SimulateJudgements, freeze_judgements
 from studio.prompts import Compare, comparison
 from studio.settings import Settings
 from studio.store import Job
@@ -80,7 +81,7 @@ _Open = Callable[[], Workspace]
 @ladder.command("demo")
 @click.pass_obj
 def demo_command(open_workspace: _Open) -> None:
-    """Prompt, tune and compare the embedded model on the example project."""
+    """Prompt, tune, align and compare the embedded model on the example project."""
     print(table(demo(open_workspace(), tell)))
 
 
@@ -167,6 +168,34 @@ def data_snapshot(open_workspace: _Open, name: str, as_json: bool) -> None:
     _show([{"ref": str(snapshot.ref), "rows": snapshot.rows, "digest": snapshot.digest}], as_json)
 
 
+@ladder.group()
+def prefs() -> None:
+    """Batches of answers to rank, and the judgements on them."""
+
+
+@prefs.command("list")
+@_AS_JSON
+@click.pass_obj
+def prefs_list(open_workspace: _Open, as_json: bool) -> None:
+    """Batches: items, how many are judged, and how many judgements people and rules (simulated) gave."""
+    rows = [
+        {"batch": b.name, "items": b.items, "judged": b.judged, "human": b.human, "simulated": b.simulated}
+        for b in open_workspace().store.batches()
+    ]
+    _show(rows, as_json)
+
+
+@prefs.command("snapshot")
+@click.argument("batch")
+@_AS_JSON
+@click.pass_obj
+def prefs_snapshot(open_workspace: _Open, batch: str, as_json: bool) -> None:
+    """Freeze the judgements of a batch as they are now."""
+    workspace = open_workspace()
+    snapshot = freeze_judgements(workspace.store, workspace.path, batch, author="owner")
+    _show([{"ref": str(snapshot.ref), "rows": snapshot.rows, "digest": snapshot.digest}], as_json)
+
+
 # -- runs and jobs ------------------------------------------------------------------------------------------------
 
 
@@ -233,6 +262,8 @@ class _Recipes(click.Group):
 
 ladder.add_command(_Recipes("run", help="Make a model: `ladder run lora --base REF --data REF`."))
 ladder.add_command(_command(Compare))
+prefs.add_command(_command(SampleAnswers))
+prefs.add_command(_command(SimulateJudgements))
 
 
 @ladder.command("recipes")

@@ -14,6 +14,7 @@ from studio.jobs import recipes
 from studio.recipes.lora import Lora
 from studio.specs import ModelRef, SnapshotRef
 from studio.store import Store
+from tests.preferences.items import BATCH, judge, put_items
 
 
 class Ladder:
@@ -180,6 +181,24 @@ def test_every_knob_is_a_flag_and_a_row(ladder):
     for kind, knobs in told.items():
         help_text = ladder("run", kind, "--help")
         assert all(f"--{knob.replace('_', '-')}" in help_text for knob in knobs)
+
+
+def test_a_batch_is_listed_and_its_judgements_frozen(ladder):
+    ladder("example")
+    put_items(ladder.store, 20)
+    ladder("prefs", "snapshot", BATCH)
+    assert (ladder.code, ladder.err) == (
+        2,
+        f"'{BATCH}' has 0 judgements. Rank some of its items under Labeling first.\n",
+    )
+    store = ladder.store
+    ann = store.annotator("ann")
+    for item in store.lease_items(BATCH, ann, 20, seconds=60):
+        judge(store, item, ann)
+    rows = json.loads(ladder("prefs", "list", "--json"))
+    assert rows == [{"batch": BATCH, "items": 20, "judged": 20, "human": 20, "simulated": 0}]
+    (frozen,) = json.loads(ladder("prefs", "snapshot", BATCH, "--json"))
+    assert (frozen["ref"], frozen["rows"]) == (f"prefs:{BATCH}@1", 20)
 
 
 def test_cancelling_a_waiting_job_needs_no_studio(ladder):
