@@ -6,16 +6,19 @@ import html
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations, product
 
 from studio.evaluation import Interval
 
 __all__ = ["RungPoint", "compact", "ladder_chart"]
 
 Scale = Callable[[float], float]
+Box = tuple[float, float, float, float]
 
 _WIDTH, _HEIGHT = 640, 264
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 16, 14, 44
 _SMALLEST, _LARGEST = 5.0, 15.0
+_SHIFTS = (0.0, -18.0, 18.0, -36.0, 36.0, -54.0, 54.0)
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ def ladder_chart(points: Sequence[RungPoint]) -> str:
 
     parts = [_grid(x, y, floor, ceiling, widest)]
     places = _label_places(points, [(x(p.tokens), y(p.score.value)) for p in points])
-    for point, place in zip(points, places, strict=True):
+    # The largest mark first, so that it hides no other.
+    for point, place in sorted(zip(points, places, strict=True), key=lambda drawn: -drawn[0].new_parameters):
         parts.append(_mark(point, x, y, most, place))
     spoken = "; ".join(f"{p.rung} {p.name}: score {p.score.value:.2f}, {p.tokens:.0f} tokens per call" for p in points)
     return (
@@ -97,23 +101,49 @@ def _grid(x: Scale, y: Scale, floor: float, ceiling: float, widest: float) -> st
     return "".join(lines)
 
 
-def _label_places(points: Sequence[RungPoint], spots: Sequence[tuple[float, float]]) -> list[tuple[bool, float]]:
-    """For each mark: whether its label goes to its left, and how far up or down, so that no two overlap."""
-    spans = []
-    for point, (x, _) in zip(points, spots, strict=True):
-        width = max(8.2 * len(f"{point.rung} {point.name}"), 6.2 * len(_note(point))) + _LARGEST + 9
-        to_left = x + width > _WIDTH
-        spans.append((x - width, x) if to_left else (x, x + width))
-    places = []
-    for i, ((left, right), (x, y)) in enumerate(zip(spans, spots, strict=True)):
-        others = [
-            spots[j][1] + 0.01 * (j - i)  # of two marks at one height the later one counts as lower
-            for j, (other_left, other_right) in enumerate(spans)
-            if j != i and other_left < right and left < other_right and abs(spots[j][1] - y) < 44
-        ]
-        shift = 0.0 if not others else (-24.0 if y < min(others) else 24.0)
-        places.append((right == x, shift))
-    return places
+@dataclass(frozen=True)
+class _Place:
+    """Where a label could go: to the left of its mark or not, how far up or down, and what speaks against it."""
+
+    to_left: bool
+    shift: float
+    box: Box
+    cost: float
+
+
+def _label_places(points: Sequence[RungPoint], spots: Sequence[tuple[float, float]]) -> Sequence[_Place]:
+    """The places that cover least and then move least: rungs alike in cost and score would write over each other."""
+    marks = [(x - _LARGEST, y - _LARGEST, x + _LARGEST, y + _LARGEST) for x, y in spots]
+    choices = []
+    for i, (point, spot) in enumerate(zip(points, spots, strict=True)):
+        others = [mark for j, mark in enumerate(marks) if j != i]
+        choices.append([_place(point, spot, others, *way) for way in product((False, True), _SHIFTS)])
+
+    def cost(places: Sequence[_Place]) -> float:
+        covered = sum(_overlap(one.box, other.box) for one, other in combinations(places, 2))
+        return 10 * covered + sum(place.cost for place in places)
+
+    return min(product(*choices), key=cost)
+
+
+def _place(point: RungPoint, spot: tuple[float, float], marks: Sequence[Box], to_left: bool, shift: float) -> _Place:
+    box = _label_box(point, spot, to_left, shift)
+    outside = _overlap(box, box) - _overlap(box, (0.0, 0.0, _WIDTH, _HEIGHT - _BOTTOM))
+    hidden = outside + sum(_overlap(box, mark) for mark in marks)
+    return _Place(to_left, shift, box, 10 * hidden + abs(shift) + 4 * to_left)
+
+
+def _label_box(point: RungPoint, spot: tuple[float, float], to_left: bool, shift: float) -> Box:
+    """Left, top, right, bottom of the two lines of a label, as wide as they may get."""
+    x, y = spot
+    width = max(8.2 * len(f"{point.rung} {point.name}"), 6.2 * len(_note(point))) + _LARGEST + 9
+    return (x - width if to_left else x, y + shift - 17, x if to_left else x + width, y + shift + 17)
+
+
+def _overlap(one: Box, other: Box) -> float:
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return max(0.0, width) * max(0.0, height)
 
 
 def _note(point: RungPoint) -> str:
@@ -121,13 +151,13 @@ def _note(point: RungPoint) -> str:
     return f"{point.score.value:.2f} · {point.tokens:.0f} tokens · {added}"
 
 
-def _mark(point: RungPoint, x: Scale, y: Scale, most: int, place: tuple[bool, float]) -> str:
+def _mark(point: RungPoint, x: Scale, y: Scale, most: int, place: _Place) -> str:
     at, height = x(point.tokens), y(point.score.value)
     low, high = y(point.score.low), y(point.score.high)
     share = math.sqrt(point.new_parameters / most) if most else 0.0
     radius = _SMALLEST + (_LARGEST - _SMALLEST) * share
-    to_left, shift = place
-    anchor, edge = ("end", at - radius - 9) if to_left else ("start", at + radius + 9)
+    middle = height + place.shift
+    anchor, edge = ("end", at - radius - 9) if place.to_left else ("start", at + radius + 9)
     bar = (
         f'<line class="bar" x1="{at:.1f}" x2="{at:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>'
         f'<line class="bar" x1="{at - 5:.1f}" x2="{at + 5:.1f}" y1="{low:.1f}" y2="{low:.1f}"/>'
@@ -136,8 +166,8 @@ def _mark(point: RungPoint, x: Scale, y: Scale, most: int, place: tuple[bool, fl
     return (
         f'<g class="rung" data-rung="{html.escape(point.rung, quote=True)}">'
         f'<circle class="{"filled" if point.new_parameters else "ring"}" cx="{at:.1f}" cy="{height:.1f}" r="{radius:.1f}"/>{bar}'
-        f'<text class="name" x="{edge:.1f}" y="{height + shift - 3:.1f}" text-anchor="{anchor}">'
+        f'<text class="name" x="{edge:.1f}" y="{middle - 3:.1f}" text-anchor="{anchor}">'
         f"{html.escape(point.rung)} {html.escape(point.name)}</text>"
-        f'<text class="note" x="{edge:.1f}" y="{height + shift + 13:.1f}" text-anchor="{anchor}">'
+        f'<text class="note" x="{edge:.1f}" y="{middle + 13:.1f}" text-anchor="{anchor}">'
         f"{html.escape(_note(point))}</text></g>"
     )

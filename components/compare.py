@@ -1,4 +1,4 @@
-"""The Compare page: the base with its best prompt against a tuned model, on questions that neither was chosen by.
+"""The Compare page: the base with its best prompt, a tuned model and an aligned one, on questions that none was chosen by.
 
 Results are read, not kept: the page shows the comparison whose job id stands in a hidden box.
 """
@@ -9,7 +9,7 @@ import dataclasses
 import html
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -36,10 +36,10 @@ from components.frame import (
 )
 from components.picking import rows_to_read
 from studio.errors import InputError, StudioError
-from studio.evaluation import Interval
+from studio.evaluation import EvaluationItem, Interval
 from studio.prompts import Compare, Comparison, RungRow, comparison, examples_of, template, templates
 from studio.prompts.compare import AnswerPair
-from studio.prompts.proposal import Options, comparisons, options, plan, propose
+from studio.prompts.proposal import Options, comparisons, options, plan, propose, reward_of
 from studio.prompts.verdict import SIFTS, Sift, Verdict, sift, signed, verdict
 from studio.store import Evaluation, Job, ScoredItem
 from studio.workspace import Workspace
@@ -49,24 +49,30 @@ __all__ = ["CompareWidgets", "build"]
 _FIRST_PAIRS = 5
 _MORE_PAIRS = 10
 _ROW_WIDTHS = ("56px", "", "", "52px", "108px", "128px", "116px", "92px", "124px", "128px", "108px")
-_CHOOSERS = ("base", "tuned", "evaluation", "development", "examples")
+_MODELS = ("base", "tuned", "aligned", "reward")
+_SETS = ("evaluation", "development", "examples")
+_CHOOSERS = (*_MODELS, *_SETS)
+_OPTIONAL = ("aligned", "reward")  # they may stay without a choice, and came to the form's API last
 _TONES = {"tuning": "good", "prompt": "caution", "even": "", "few": "caution"}
 _MARKS = {"tuning": "✓", "prompt": "✕", "even": "=", "few": "!"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompareWidgets(TabWidgets):
-    """`tuned` is where another page may name the model to compare."""
+    """`tuned`, `aligned` and `reward` are where another page may name what to compare."""
 
     start: gr.Button
     tuned: gr.Dropdown
+    aligned: gr.Dropdown
+    reward: gr.Dropdown
     shown: gr.Textbox
 
 
 def build(workspace: Workspace) -> CompareWidgets:
     """The page, wired."""
     with page_header(
-        "compare", "Is tuning worth it? The base with its best prompt and the tuned model answer the same questions."
+        "compare",
+        "Is it worth it? The base with its best prompt, the tuned and the aligned model answer the same questions.",
     ):
         start = gr.Button("Compare", variant="primary", elem_id="start-compare")
     empty = empty_state(
@@ -98,6 +104,7 @@ def build(workspace: Workspace) -> CompareWidgets:
         with gr.Accordion("Prompts that were tried for the base", open=False, elem_classes=["more"]):
             tried = markup(label="Prompts tried")
         section("Wins and losses", "the same question, both answers, and the rules they kept")
+        held = gr.Radio([], label="Hold against each other", show_label=False, elem_classes=["sifts"])
         by = gr.Radio([], label="Show", show_label=False, elem_classes=["sifts"])
         pairs = markup(label="Answers side by side")
         more = gr.Button(f"Show {_MORE_PAIRS} more", scale=0, elem_classes=["show-more"])
@@ -105,7 +112,7 @@ def build(workspace: Workspace) -> CompareWidgets:
     # -- what is shown -----------------------------------------------------------------------------------------
 
     frame_outputs = [running_row, running, trouble, results]
-    result_outputs = [ruling, rows, tried, by, pairs, more, limit]
+    result_outputs = [ruling, rows, tried, held, by, pairs, more, limit]
     shown_outputs = [shown, painted, picker, *frame_outputs, *result_outputs]
 
     def show(job_id: str, already: str, *, known: Sequence[Job] | None = None) -> list[Any]:
@@ -124,11 +131,11 @@ def build(workspace: Workspace) -> CompareWidgets:
         try:
             jobs = comparisons(workspace.store)
             choices = options(workspace.store)
-            now = str(hash((choices.bases, tuple(m.ref for m in choices.tuned), choices.evaluations, choices.examples)))
+            now = _offered(choices)
             if now == offer:
                 filled: list[Any] = [gr.skip()] * (len(choosers) + 1)
             else:
-                filled = _offer(workspace, choices, chosen)
+                filled = _offer(workspace, choices, dict(zip(_CHOOSERS, chosen, strict=True)), offer)
             first = gr.Accordion(open=not any(_is_found(j) for j in jobs)) if not offer else gr.skip()
             has_models = bool(choices.tuned)
             return [
@@ -175,9 +182,23 @@ def build(workspace: Workspace) -> CompareWidgets:
         seed: float,
         client_key: str,
         request: gr.Request,
+        aligned: str | None = None,
+        reward: str | None = None,
     ) -> tuple[str, str]:
         """Queue a comparison; gives its job id and the client key for the next one."""
-        fields = (base, tuned, evaluation, development, examples, guidelines, prompts, max_tokens, seed)
+        fields = (
+            base,
+            tuned,
+            evaluation,
+            development,
+            examples,
+            guidelines,
+            prompts,
+            max_tokens,
+            seed,
+            aligned,
+            reward,
+        )
         job = workspace.queue(knobs.read(fields), author=user_of(request), client_key=client_key or None)
         return str(job.id), secrets.token_hex(8)
 
@@ -191,18 +212,28 @@ def build(workspace: Workspace) -> CompareWidgets:
 
     def follow(tuned: str) -> list[str]:
         fitting = propose(workspace.store, tuned)
-        return [fitting.base, fitting.evaluation, fitting.development, fitting.examples, fitting.guidelines]
+        return [getattr(fitting, name) for name in following]
 
-    def show_pairs(job_id: str, sifted: Sift, count: float) -> list[Any]:
-        return _pairs(workspace, _number(job_id), sifted, int(count))
+    def follow_aligned(aligned: str) -> Any:
+        return reward_of(workspace.store, aligned) if aligned else gr.skip()
 
+    def hold(job_id: str, rungs: str) -> list[Any]:
+        found = _held(workspace, _number(job_id), rungs)
+        choices, first = _sifts(found)
+        return [gr.Radio(choices, value=first), *_pairs_of(found, first, _FIRST_PAIRS), _FIRST_PAIRS]
+
+    def show_pairs(job_id: str, rungs: str, sifted: Sift, count: float) -> list[Any]:
+        return [*_pairs_of(_held(workspace, _number(job_id), rungs), sifted, int(count)), int(count)]
+
+    following = [n for n in (*_CHOOSERS, "guidelines") if n != "tuned"]
+    asked = dataclasses.replace(knobs, widgets={n: w for n, w in knobs.widgets.items() if n not in _OPTIONAL})
     quietly: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     look_now: dict[str, Any] = {"fn": handler(look), "inputs": look_inputs, "outputs": look_outputs, **quietly}
     start.click(
         handler(start_compare),
-        [*knobs.inputs, key],
+        [*asked.inputs, key, *(knobs.widgets[name] for name in _OPTIONAL)],
         [shown, key],
-        validator=knobs.validator(),
+        validator=asked.validator(),
         api_name="start_compare",
         show_progress="hidden",
     ).success(**look_now)
@@ -220,19 +251,23 @@ def build(workspace: Workspace) -> CompareWidgets:
     knobs.widgets["tuned"].input(  # type: ignore[attr-defined]
         handler(follow),
         knobs.widgets["tuned"],
-        [knobs.widgets[n] for n in ("base", "evaluation", "development", "examples", "guidelines")],
+        [knobs.widgets[n] for n in following],
         **quietly,
     )
+    knobs.widgets["aligned"].input(  # type: ignore[attr-defined]
+        handler(follow_aligned), knobs.widgets["aligned"], knobs.widgets["reward"], **quietly
+    )
     picker.input(handler(lambda job_id: show(job_id, "")), picker, shown_outputs, **quietly)
+    held.input(handler(hold), [picker, held], [by, pairs, more, limit], **quietly)
     by.input(
-        handler(lambda job_id, sifted: [*show_pairs(job_id, sifted, _FIRST_PAIRS), _FIRST_PAIRS]),
-        [picker, by],
+        handler(lambda job_id, rungs, sifted: show_pairs(job_id, rungs, sifted, _FIRST_PAIRS)),
+        [picker, held, by],
         [pairs, more, limit],
         **quietly,
     )
     more.click(
-        handler(lambda job_id, sifted, n: [*show_pairs(job_id, sifted, n + _MORE_PAIRS), n + _MORE_PAIRS]),
-        [picker, by, limit],
+        handler(lambda job_id, rungs, sifted, n: show_pairs(job_id, rungs, sifted, n + _MORE_PAIRS)),
+        [picker, held, by, limit],
         [pairs, more, limit],
         **quietly,
     )
@@ -246,6 +281,10 @@ def build(workspace: Workspace) -> CompareWidgets:
             "evaluation": found.snapshot,
             "outcome": ruling.outcome,
             "verdict": f"{ruling.sentence} {ruling.reason}",
+            "alignment": ruling.alignment,
+            "reward": found.reward,
+            "rule": found.rule,
+            "simulated": found.simulated,
             "rows": [dataclasses.asdict(row) for row in found.rows],
         }
 
@@ -256,6 +295,8 @@ def build(workspace: Workspace) -> CompareWidgets:
         links={"job": shown},
         start=start,
         tuned=knobs.widgets["tuned"],  # type: ignore[arg-type]
+        aligned=knobs.widgets["aligned"],  # type: ignore[arg-type]
+        reward=knobs.widgets["reward"],  # type: ignore[arg-type]
         shown=shown,
     )
 
@@ -277,10 +318,10 @@ def _lay_out_form() -> Form[Compare]:
             elem_id=f"compare-{name}",
         )
 
+    with gr.Row(elem_classes=["form-row", "compare-models"]):
+        given: dict[str, Any] = {name: chooser(name) for name in _MODELS}
     with gr.Row(elem_classes=["form-row"]):
-        given: dict[str, Any] = {name: chooser(name) for name in _CHOOSERS[:2]}
-    with gr.Row(elem_classes=["form-row"]):
-        given |= {name: chooser(name) for name in _CHOOSERS[2:]}
+        given |= {name: chooser(name) for name in _SETS}
     with gr.Accordion("More settings", open=False, elem_classes=["more"]):
         tries = Compare.model_fields["templates"]
         given["templates"] = gr.CheckboxGroup(
@@ -295,20 +336,35 @@ def _lay_out_form() -> Form[Compare]:
     return dataclasses.replace(made, folded=frozenset(Compare.model_fields) - set(_CHOOSERS))
 
 
-def _offer(workspace: Workspace, found: Options, chosen: Sequence[str]) -> list[Any]:
-    """Choices for the five lists and the guidelines; what a person chose stays."""
-    fitting = propose(workspace.store, "")
-    tuned = [(f"{m.ref} · {m.method or 'model'} on {m.snapshot}", str(m.ref)) for m in found.tuned]
-    lists: list[Any] = [
-        [str(ref) for ref in found.bases],
-        tuned,
-        [str(ref) for ref in found.evaluations],
-        [str(ref) for ref in found.evaluations],
-        [str(ref) for ref in found.examples],
-    ]
-    values = [now or getattr(fitting, name) or None for now, name in zip(chosen, _CHOOSERS, strict=True)]
-    guidelines = gr.skip() if any(chosen) else fitting.guidelines
-    return [*(gr.update(choices=c, value=v) for c, v in zip(lists, values, strict=True)), guidelines]
+def _offered(found: Options) -> str:
+    """What there is to choose from, for telling whether it changed: the newest aligned model, and a digest of all."""
+    models = tuple(m.ref for part in (found.tuned, found.aligned, found.rewards) for m in part)
+    newest = found.aligned[0].ref if found.aligned else ""
+    return f"{newest}|{hash((found.bases, models, found.evaluations, found.examples))}"
+
+
+def _offer(workspace: Workspace, found: Options, chosen: Mapping[str, str], offered: str) -> list[Any]:
+    """Choices for the lists, and the guidelines. What a person chose stays; a model aligned since is proposed."""
+    fitting = propose(workspace.store, chosen["tuned"] or "")
+    is_news = _offered(found).partition("|")[0] != offered.partition("|")[0] or not offered
+
+    def value(name: str) -> str | None:
+        if name in _OPTIONAL:
+            return chosen[name] or (getattr(fitting, name) if is_news else "")
+        return chosen[name] or getattr(fitting, name) or None
+
+    sets = [str(ref) for ref in found.evaluations]
+    lists: dict[str, list[Any]] = {
+        "base": [str(ref) for ref in found.bases],
+        "tuned": [(f"{m.ref} · {m.method or 'model'} on {m.snapshot}", str(m.ref)) for m in found.tuned],
+        "aligned": [("None", ""), *((f"{m.ref} · {m.method} from {m.base}", str(m.ref)) for m in found.aligned)],
+        "reward": [("None", ""), *((f"{m.ref} · on {m.snapshot}", str(m.ref)) for m in found.rewards)],
+        "evaluation": sets,
+        "development": sets,
+        "examples": [str(ref) for ref in found.examples],
+    }
+    guidelines = gr.skip() if any(chosen.values()) else fitting.guidelines
+    return [*(gr.update(choices=lists[name], value=value(name)) for name in _CHOOSERS), guidelines]
 
 
 def _plan(workspace: Workspace, knobs: Form[Compare], values: Sequence[Any]) -> str:
@@ -321,10 +377,14 @@ def _plan(workspace: Workspace, knobs: Form[Compare], values: Sequence[Any]) -> 
     except StudioError as error:
         return notice(str(error), "caution")
     tries = f"{size.prompts} prompts" if size.prompts != 1 else "1 prompt"
+    others = " and ".join(f"<b>{html.escape(ref)}</b>" for ref in list(task.rungs.values())[1:])
+    first = "it, with the best of them, and" if task.aligned is None else "it, with the best of them,"
+    scoring = f" <b>{html.escape(task.reward)}</b> scores all those answers." if task.reward else ""
+    asked = f"{size.answers:,} answers" + (f" and {size.scores:,} scores" if size.scores else "")
     return (
-        f"<p>First <b>{html.escape(task.base)}</b> tries {tries} on {size.development} development items. Then it, with "
-        f"the best of them, and <b>{html.escape(task.tuned)}</b> answer the {size.frozen} items of "
-        f"<b>{html.escape(task.evaluation)}</b>. At most {size.answers:,} answers; measurements made before are reused.</p>"
+        f"<p>First <b>{html.escape(task.base)}</b> tries {tries} on {size.development} development items. Then {first} "
+        f"{others} answer the {size.frozen} items of <b>{html.escape(task.evaluation)}</b>.{scoring} "
+        f"At most {asked}; measurements made before are reused.</p>"
     )
 
 
@@ -362,9 +422,10 @@ def _job_to_read(job: Job | None, jobs: Sequence[Job]) -> Job | None:
 
 
 def _past(job: Job) -> str:
-    """'Job 19 · run:17 against smollm2 on eval:brackenfold@1 · 22 Nov 14:03'."""
+    """'Job 19 · run:17 and run:19 against smollm2 on eval:brackenfold@1 · 22 Nov 14:03'."""
     when = time.strftime("%-d %b %H:%M", time.localtime(job.ended_at or job.created_at))
-    return f"Job {job.id} · {job.task['tuned']} against {job.task['base']} on {job.task['evaluation']} · {when}"
+    who = " and ".join(filter(None, (job.task["tuned"], job.task.get("aligned"))))
+    return f"Job {job.id} · {who} against {job.task['base']} on {job.task['evaluation']} · {when}"
 
 
 def _frame(workspace: Workspace, job: Job | None, jobs: Sequence[Job]) -> list[Any]:
@@ -385,7 +446,8 @@ def _frame(workspace: Workspace, job: Job | None, jobs: Sequence[Job]) -> list[A
 
 
 def _going(job: Job) -> str:
-    words = f"{job.step} of {job.total} answers" if job.total else job.state.capitalize()
+    counted = "answers and scores" if job.task.get("reward") else "answers"
+    words = f"{job.step} of {job.total} {counted}" if job.total else job.state.capitalize()
     said = job.message or ("Waits for its turn." if job.is_waiting else "")
     return (
         f'<p class="running-title"><b>{html.escape(job.title)}</b> '
@@ -403,43 +465,82 @@ def _only_trouble(outputs: Sequence[Any], place: Any, error: StudioError) -> lis
 
 
 def _results(workspace: Workspace, job: Job | None) -> list[Any]:
-    """Verdict, table, prompts tried, the filter, the answers, "more", and how many are shown."""
+    """Verdict, both tables, prompts tried, the two filters, the answers, "more", and how many are shown."""
     if job is None or not _is_found(job):
-        return ["", "", "", gr.skip(), "", gr.skip(), _FIRST_PAIRS]
+        return ["", "", "", gr.skip(), gr.skip(), "", gr.skip(), _FIRST_PAIRS]
     found = comparison(workspace.store, job.id)
-    ruling = verdict(found)
-    answers = _answers(workspace, job)
-    counts = {by: len(sift(answers, by)) for by in SIFTS}
-    first = next(by for by in (*SIFTS[:2], "all") if counts[by] or by == "all")
-    names = {"better": "L2 better", "worse": "L1 better", "both": "Both break a rule", "all": "All"}
+    rungs = _against(job)
+    answers = _held(workspace, job.id)
+    choices, first = _sifts(answers)
     return [
-        _verdict_html(found, ruling),
-        _rows_html(found.rows),
+        _verdict_html(found, verdict(found)),
+        _rows_html(found.rows) + _steps_html(found),
         _tried_html(found.tried, found.rows[0].prompt),
-        gr.Radio([(f"{names[by]} ({counts[by]})", by) for by in SIFTS], value=first),
-        *_pairs_of(answers, found.rows, first, _FIRST_PAIRS),
+        gr.Radio(
+            [(f"{high} against {low}", f"{low}:{high}") for low, high in rungs],
+            value=":".join(rungs[0]),
+            visible=len(rungs) > 1,
+        ),
+        gr.Radio(choices, value=first),
+        *_pairs_of(answers, first, _FIRST_PAIRS),
         _FIRST_PAIRS,
     ]
 
 
-def _answers(workspace: Workspace, job: Job) -> list[AnswerPair]:
-    rungs = (job.result or {})["rungs"]
-    lowest, highest = min(rungs), max(rungs)
-    return examples_of(workspace.store, workspace.snapshot(job.task["evaluation"]), rungs[lowest], rungs[highest])
+@dataclass(frozen=True)
+class _Held:
+    """Two rungs held against each other: their measurements, what the reward model said, the answers item by item."""
+
+    before: Evaluation
+    after: Evaluation
+    rewards: tuple[Sequence[float], Sequence[float]]
+    answers: Sequence[AnswerPair]
 
 
-def _pairs(workspace: Workspace, job_id: int, by: Sift, limit: int) -> list[Any]:
+def _against(job: Job) -> list[tuple[str, str]]:
+    """Which rungs can be held against each other, (lower, higher): the highest and the one below it come first."""
+    names = sorted((job.result or {})["rungs"], reverse=True)
+    return [(low, high) for high in names for low in names if low < high]
+
+
+def _held(workspace: Workspace, job_id: int, rungs: str = "") -> _Held:
+    """`rungs` is like 'L2:L3'; '' stands for the highest and the one below it."""
     job = workspace.store.job(job_id)
-    return _pairs_of(_answers(workspace, job), comparison(workspace.store, job_id).rows, by, limit)
+    known = _against(job)
+    if rungs and tuple(rungs.split(":")) not in known:
+        raise InputError(
+            f"'{rungs}' are no two rungs of comparison {job_id}. Choose one of: {', '.join(map(':'.join, known))}."
+        )
+    result: dict[str, Any] = job.result or {}
+    before, after = (result["rungs"][rung] for rung in (rungs.split(":") if rungs else known[0]))
+    return _Held(
+        workspace.store.evaluation(before),
+        workspace.store.evaluation(after),
+        tuple(workspace.store.scores(key).get(result.get("reward", ""), ()) for key in (before, after)),  # type: ignore[arg-type]
+        examples_of(workspace.store, workspace.snapshot(job.task["evaluation"]), before, after),
+    )
 
 
-def _pairs_of(answers: Sequence[AnswerPair], rows: Sequence[RungRow], by: str, limit: int) -> list[Any]:
+def _sifts(held: _Held) -> tuple[list[tuple[str, str]], Sift]:
+    """The ways to choose answers with how many each finds, and the first that finds any."""
+    names = {
+        "better": f"{held.after.rung} better",
+        "worse": f"{held.before.rung} better",
+        "both": "Both break a rule",
+        "all": "All",
+    }
+    counts = {by: len(sift(held.answers, by)) for by in SIFTS}
+    first = next((by for by in SIFTS[:2] if counts[by]), "all")
+    return [(f"{names[by]} ({counts[by]})", by) for by in SIFTS], first  # type: ignore[return-value]
+
+
+def _pairs_of(held: _Held, by: str, limit: int) -> list[Any]:
     if by not in get_args(Sift):
         raise InputError(f"'{by}' is no way to choose answers. Choose one of: {', '.join(SIFTS)}.")
-    chosen = sift(answers, by)  # type: ignore[arg-type]
+    chosen = sift(held.answers, by)  # type: ignore[arg-type]
     if not chosen:
         return ['<p class="quiet">No item is of that kind.</p>', gr.Button(visible=False)]
-    shown = "".join(_pair_html(pair, rows[0], rows[-1]) for pair in chosen[:limit])
+    shown = "".join(_pair_html(pair, held) for pair in chosen[:limit])
     tail = f'<p class="quiet">{min(limit, len(chosen))} of {len(chosen)} items shown.</p>'
     return [shown + tail, gr.Button(visible=len(chosen) > limit)]
 
@@ -455,10 +556,13 @@ def _verdict_html(found: Comparison, ruling: Verdict) -> str:
         )
         for r in found.rows
     ]
+    aligned = ""
+    if ruling.alignment:
+        aligned = f'<p class="alignment">{rung_chip("L3")} {_simulated_chip(found)}{html.escape(ruling.alignment)}</p>'
     return (
         f'<div class="verdict"><div class="ruling" data-tone="{_TONES[ruling.outcome]}">'
         f'<span class="mark" aria-hidden="true">{_MARKS[ruling.outcome]}</span>'
-        f"<h2>{html.escape(ruling.sentence)}</h2><p>{html.escape(ruling.reason)}</p>"
+        f"<h2>{html.escape(ruling.sentence)}</h2><p>{html.escape(ruling.reason)}</p>{aligned}"
         f'<p class="footnote">A score is the share of rules that an answer keeps, on {html.escape(found.snapshot)}.</p></div>'
         f"<figure>{ladder_chart(points)}<figcaption>Higher is better, further left is cheaper. "
         "Bars: 95 % interval. Size: new parameters.</figcaption></figure></div>"
@@ -472,8 +576,8 @@ def _rows_html(rows: Sequence[RungRow]) -> str:
     )
     table = rows_to_read("The rungs side by side", heads, [_row_cells(row) for row in rows], widths=_ROW_WIDTHS)
     return (
-        f'<div class="sheet-card">{table}</div><p class="footnote">In brackets: the 95 % interval. The difference is paired: '
-        "both answered the same questions. Tokens: prompt + answer.</p>"
+        f'<div class="sheet-card">{table}</div><p class="footnote">In brackets: the 95 % interval. The difference from L1 '
+        "is paired: both answered the same questions. Tokens: prompt + answer.</p>"
     )
 
 
@@ -492,6 +596,62 @@ def _row_cells(row: RungRow) -> tuple[str, ...]:
         _tokens(row.prompt_tokens, row.output_tokens),
         f"{row.seconds_per_call:.2f} s",
     )
+
+
+def _steps_html(found: Comparison) -> str:
+    """Each rung against the one above it in the table: the scores, what the reward model and the rule say, and the KL.
+
+    '' for a comparison of two rungs that nothing scored: the first table says it all.
+    """
+    rows = found.rows
+    if len(rows) < 3 and not found.reward:
+        return ""
+    columns: list[tuple[str, Callable[[RungRow], str]]] = [
+        ("Rung", lambda row: rung_chip(row.rung)),
+        ("Score", lambda row: _maybe(row.score, "{:.2f}".format)),
+        ("Step", lambda row: _maybe(row.step, signed)),
+    ]
+    if any(row.reward for row in rows):
+        columns += [
+            ("Reward score", lambda row: _maybe(row.reward, signed)),
+            ("Step", lambda row: _maybe(row.reward_step, signed)),
+        ]
+    if any(row.rule for row in rows):
+        columns += [
+            ("Points by the rule", lambda row: _maybe(row.rule, signed)),
+            ("Step", lambda row: _maybe(row.rule_step, signed)),
+        ]
+    if any(row.kl is not None for row in rows):
+        columns.append(("KL, nats", lambda row: f"{row.kl:.1f}" if row.kl is not None else _quiet("–")))
+    lines = [[cell(row) for _, cell in columns] for row in rows]
+    table = rows_to_read("Rung by rung", [head for head, _ in columns], lines)
+    return (
+        '<h2 class="section-title">Rung by rung <small>a step is the paired difference with the rung above it in the table'
+        f'</small></h2><div class="sheet-card">{table}</div><p class="footnote">{_step_notes(found)}</p>'
+    )
+
+
+def _step_notes(found: Comparison) -> str:
+    said = []
+    if found.reward:
+        said.append(f"Reward score: what {html.escape(found.reward)} says of an answer, on a scale of its own.")
+    if any(row.kl is not None for row in found.rows):
+        said.append("KL: how far a whole answer has moved from the model that alignment began with.")
+    if found.simulated:
+        said.append(f"{_simulated_chip(found)}A rule gave the judgements, not people.")
+    if found.rule:
+        said.append(f"The rule: {html.escape(found.rule)}")
+    return " ".join(said)
+
+
+def _simulated_chip(found: Comparison) -> str:
+    if not found.simulated:
+        return ""
+    return chip("simulated", "caution", "The judgements it learned from come from a rule, not from people.") + " "
+
+
+def _maybe(interval: Interval | None, write: Callable[[float], str]) -> str:
+    return _value(interval, write) if interval is not None else _quiet("–")
 
 
 def _tried_html(tried: Sequence[Evaluation], best: str) -> str:
@@ -517,31 +677,33 @@ def _tried_cells(e: Evaluation, best: str) -> tuple[str, ...]:
     )
 
 
-def _pair_html(pair: AnswerPair, before: RungRow, after: RungRow) -> str:
-    item = pair.item
+def _pair_html(pair: AnswerPair, held: _Held) -> str:
+    item, place = pair.item, pair.before.position
     context = ""
     if item.context:
         context = f"<details><summary>Context</summary><div class='answer'>{html.escape(item.context)}</div></details>"
+    before, after = ([f"reward {signed(said[place])}"] if said else [] for said in held.rewards)
     return (
-        f'<article class="pair"><header><span class="number">{pair.before.position + 1}</span>'
+        f'<article class="pair"><header><span class="number">{place + 1}</span>'
         f"<h3>{html.escape(item.instruction)}</h3>{chip(item.category) if item.category else ''}</header>{context}"
-        f'<div class="sides">{_side_html(before, pair.before, pair.before_text, pair)}'
-        f"{_side_html(after, pair.after, pair.after_text, pair)}</div></article>"
+        f'<div class="sides">{_side_html(held.before, pair.before, pair.before_text, item, before)}'
+        f"{_side_html(held.after, pair.after, pair.after_text, item, after)}</div></article>"
     )
 
 
-def _side_html(row: RungRow, scored: ScoredItem, text: str, pair: AnswerPair) -> str:
+def _side_html(e: Evaluation, scored: ScoredItem, text: str, item: EvaluationItem, said: Sequence[str]) -> str:
     rules = "".join(
         f'<li data-kept="{str(kept).lower()}"><span aria-hidden="true">{"✓" if kept else "✕"}</span> '
         f'<span class="said">{"kept" if kept else "broken"}:</span> {html.escape(rule.words)}</li>'
-        for rule, kept in zip(pair.item.rules, scored.kept, strict=True)
+        for rule, kept in zip(item.rules, scored.kept, strict=True)
     )
-    cut = " · cut off" if scored.finish == "length" else ""
+    cut = ["cut off"] if scored.finish == "length" else []
+    figures = [f"{sum(scored.kept)} of {len(scored.kept)} rules", *said, f"{scored.output_tokens} tokens", *cut]
     answer = html.escape(text) or '<span class="quiet">(empty answer)</span>'
     return (
-        f'<section data-rung="{html.escape(row.rung, quote=True)}"><p class="side-head">{rung_chip(row.rung)} '
-        f"<span>{html.escape(row.model)}</span><span class='quiet'>{sum(scored.kept)} of {len(scored.kept)} rules · "
-        f"{scored.output_tokens} tokens{cut}</span></p><div class='answer'>{answer}</div><ul class='rules'>{rules}</ul></section>"
+        f'<section data-rung="{html.escape(e.rung, quote=True)}"><p class="side-head">{rung_chip(e.rung)} '
+        f"<span>{html.escape(e.model)}</span>{_quiet(' · '.join(figures))}</p>"
+        f"<div class='answer'>{answer}</div><ul class='rules'>{rules}</ul></section>"
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from studio.errors import RunError
 from studio.evaluation import Interval
@@ -26,7 +27,10 @@ from studio.workspace import Workspace
 __all__ = ["Progress", "demo", "table", "tell"]
 
 _AUTHOR = "demo"
-_PROMPTS, _ANSWERS = 160, 4
+# Chosen for minutes: enough judgements for a reward model that sees the rule, and iterations until scores stop rising.
+_PROMPTS, _ANSWERS = 120, 3
+_REWARD: dict[str, Any] = {"epochs": 2, "learning_rate": 3e-4}
+_PPO: dict[str, Any] = {"iterations": 12, "learning_rate": 3e-4, "max_prompt": 96}
 _SHOWN = {"loss": "loss", "accuracy": "accuracy", "reward/score": "reward score", "kl/seq": "KL"}
 
 
@@ -44,8 +48,8 @@ def demo(workspace: Workspace, say: Callable[[str], None]) -> Comparison:
     say(f"Judgements are simulated by a rule: {RULE}")
     _run(workspace, SimulateJudgements(batch=EXAMPLE), say)
     judged = freeze_judgements(store, workspace.path, EXAMPLE, author=_AUTHOR)
-    reward = ModelRef.of_run(_run(workspace, Reward(base=tuned, data=judged.ref), say).id)
-    aligned = ModelRef.of_run(_run(workspace, Ppo(base=tuned, reward=reward, prompts=PROMPTS), say).id)
+    reward = ModelRef.of_run(_run(workspace, Reward(base=tuned, data=judged.ref, **_REWARD), say).id)
+    aligned = ModelRef.of_run(_run(workspace, Ppo(base=tuned, reward=reward, prompts=PROMPTS, **_PPO), say).id)
     task = Compare(
         base=EMBEDDED,
         tuned=tuned,

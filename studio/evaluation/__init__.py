@@ -1,7 +1,15 @@
 """Measuring: stated rules, honest intervals, and the comparison of the rungs."""
 
 from studio.evaluation.rules import EvaluationItem, Rule, judge
-from studio.evaluation.statistics import Interval, grouped_mean, mean_interval, paired_difference, wilson
+from studio.evaluation.statistics import (
+    Interval,
+    grouped_mean,
+    mean_interval,
+    paired_difference,
+    real_difference,
+    real_mean,
+    wilson,
+)
 
 __all__ = [
     "EvaluationItem",
@@ -11,5 +19,7 @@ __all__ = [
     "judge",
     "mean_interval",
     "paired_difference",
+    "real_difference",
+    "real_mean",
     "wilson",
 ]

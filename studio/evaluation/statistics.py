@@ -1,7 +1,8 @@
 """Intervals and paired differences. Every number on a page comes with one of these.
 
-Item scores lie in [0, 1]. Differences are paired by item (Miller 2024, arXiv 2411.00640): both sides answered the
-same questions, so the questions' own difficulty cancels.
+Item scores lie in [0, 1]; what a reward model says lies anywhere, and has functions of its own. Differences are paired
+by item (Miller 2024, arXiv 2411.00640): both sides answered the same questions, so the questions' own difficulty
+cancels.
 """
 
 from __future__ import annotations
@@ -15,7 +16,15 @@ import numpy as np
 
 from studio.errors import InputError
 
-__all__ = ["Interval", "grouped_mean", "mean_interval", "paired_difference", "wilson"]
+__all__ = [
+    "Interval",
+    "grouped_mean",
+    "mean_interval",
+    "paired_difference",
+    "real_difference",
+    "real_mean",
+    "wilson",
+]
 
 _RESAMPLES = 9999
 _EQUAL = 1e-12  # 2/3 - 1/3 and 1/3 - 0 differ in their last bit; that is no spread to resample
@@ -91,13 +100,7 @@ def grouped_mean(values: Sequence[float], groups: Sequence[Hashable]) -> Interva
 
 def paired_difference(before: Sequence[float], after: Sequence[float]) -> Interval:
     """Mean of `after - before`, item by item, with a BCa bootstrap interval; raises when the items do not match."""
-    if len(before) != len(after):
-        raise InputError(
-            f"{len(before)} and {len(after)} items cannot be paired. Measure both on the same evaluation snapshot."
-        )
-    difference = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
-    if len(difference) < 2:
-        raise InputError(f"A difference over {len(difference)} items has no interval. Measure at least 2 items.")
+    difference = _differences(before, after)
     if np.ptp(difference) < _EQUAL:
         # All pairs differ alike: no spread to resample. The rule of three bounds what one unseen item could do.
         slack = 3 / len(difference)
@@ -105,6 +108,39 @@ def paired_difference(before: Sequence[float], after: Sequence[float]) -> Interv
         return Interval(value, max(-1.0, value - slack), min(1.0, value + slack), len(difference))
     low, high = _bootstrap(difference)
     return Interval(float(difference.mean()), low, high, len(difference))
+
+
+def real_mean(values: Sequence[float]) -> Interval:
+    """Mean of values that may lie anywhere, such as a reward model's scores, with a BCa bootstrap interval.
+
+    Where all values agree there is no spread to resample and, unlike in [0, 1], no edge to hold on to. The rule of three
+    takes its scale from the value then: at 95 %, at most 3 in n items are unlike these, by the value's own size. Values
+    that are all 0 (two models that answer alike, say) give [0, 0].
+    """
+    found = np.asarray(values, dtype=float)
+    if len(found) < 2:
+        raise InputError(f"A mean over {len(found)} values has no interval. Score at least 2 answers.")
+    value = float(found.mean())
+    if np.ptp(found) < _EQUAL * max(1.0, abs(value)):
+        slack = abs(value) * 3 / len(found)
+        return Interval(value, value - slack, value + slack, len(found))
+    low, high = _bootstrap(found)
+    return Interval(value, low, high, len(found))
+
+
+def real_difference(before: Sequence[float], after: Sequence[float]) -> Interval:
+    """Mean of `after - before`, item by item, of values that may lie anywhere; raises when the items do not match."""
+    return real_mean(_differences(before, after).tolist())
+
+
+def _differences(before: Sequence[float], after: Sequence[float]) -> np.ndarray:
+    if len(before) != len(after):
+        raise InputError(
+            f"{len(before)} and {len(after)} items cannot be paired. Measure both on the same evaluation snapshot."
+        )
+    if len(before) < 2:
+        raise InputError(f"A difference over {len(before)} items has no interval. Measure at least 2 items.")
+    return np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
 
 
 def _bootstrap(values: np.ndarray) -> tuple[float, float]:

@@ -1,4 +1,5 @@
-"""Measuring one model with one way of prompting on one frozen set; every answer is kept with its verdict."""
+"""Measuring one model with one way of prompting on one frozen set; every answer is kept with its verdict, and with the
+score of a reward model or of a stated rule when one is asked for."""
 
 from __future__ import annotations
 
@@ -9,15 +10,18 @@ from typing import Any
 
 from studio.errors import RunError
 from studio.evaluation import EvaluationItem, judge, mean_interval
+from studio.instructions import question
+from studio.preferences import points
 from studio.prompts.examples import choose_examples
-from studio.prompts.templates import Template, extract, render
-from studio.specs import Completion, ModelRef, Sampling
+from studio.prompts.templates import Template, extract, render, template
+from studio.specs import Completion, ModelRef, Sampling, assistant, user
 from studio.store import Evaluation, ScoredItem
 from studio.tasks import Run
 
-__all__ = ["Contender", "Stopped", "measure"]
+__all__ = ["Contender", "Stopped", "measure", "score_by_model", "score_by_rule"]
 
 _BATCH = 32
+_SCORED_AT_ONCE = 64
 
 
 class Stopped(RunError):
@@ -113,8 +117,44 @@ async def measure(
     return run.store.add_evaluation(row, scored)
 
 
-def _scored(template: Template, item: EvaluationItem, position: int, answer: Completion) -> ScoredItem:
-    kept = judge(item.rules, extract(template, answer.text).text)
+async def score_by_model(run: Run, measured: Evaluation, reward: ModelRef, done_before: int, total: int) -> None:
+    """Have a reward model score the answers, once and for all. Raises Stopped between calls."""
+    if reward in run.store.scores(measured.id):
+        return
+    asked = [[user(said), assistant(answer)] for said, answer in _answered(run, measured)]
+    scores: list[float] = []
+    backend = run.backend(reward)
+    try:
+        for start in range(0, len(asked), _SCORED_AT_ONCE):
+            if run.stop_requested():
+                raise Stopped(f"Stopped after {len(scores)} of {len(asked)} scores.")
+            scores += await backend.score(asked[start : start + _SCORED_AT_ONCE])
+            run.log(done_before + len(scores), total)
+    finally:
+        await backend.close()
+    run.store.add_scores(measured.id, reward, scores)
+
+
+def score_by_rule(run: Run, measured: Evaluation, rule: str) -> None:
+    """Keep the stated rule's own points for the answers under its name."""
+    if rule in run.store.scores(measured.id):
+        return
+    run.store.add_scores(measured.id, rule, [points(said, answer) for said, answer in _answered(run, measured)])
+
+
+def _answered(run: Run, measured: Evaluation) -> list[tuple[str, str]]:
+    """Question and answer of every item. All rungs are scored on the plain question, however they were prompted."""
+    way = template(measured.template.partition("#")[0])
+    rows = run.snapshot(measured.snapshot)
+    items = [EvaluationItem.model_validate(row) for row in rows]
+    return [
+        (question(items[found.position].instruction, items[found.position].context), extract(way, found.output).text)
+        for found in run.store.evaluation_items(measured.id)
+    ]
+
+
+def _scored(way: Template, item: EvaluationItem, position: int, answer: Completion) -> ScoredItem:
+    kept = judge(item.rules, extract(way, answer.text).text)
     return ScoredItem(
         position=position,
         score=sum(kept) / len(kept),

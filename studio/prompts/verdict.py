@@ -25,32 +25,45 @@ SIFTS: tuple[Sift, ...] = ("better", "worse", "both", "all")
 
 @dataclass(frozen=True)
 class Verdict:
-    """One sentence that decides, or says why nothing is decided, and one that says what it costs."""
+    """One sentence that decides, or says why nothing is decided, and one that says what it costs.
+
+    `alignment` says what the step from L2 to L3 did; '' where there is no L3.
+    """
 
     outcome: Outcome
     sentence: str
     reason: str
     difference: Interval
+    alignment: str = ""
 
 
 def verdict(found: Comparison) -> Verdict:
-    """The highest rung against the best prompt, read off their paired difference."""
-    prompt, tuned = found.rows[0], found.rows[-1]
-    gap = tuned.difference
+    """The best rung above the prompt against the best prompt, read off their paired difference.
+
+    Where two rungs stand above the prompt, the better one is looked at: by chance alone it would win in at most 5 of
+    100 comparisons instead of 2.5.
+    """
+    prompt, *above = found.rows
+    best = max(above, key=lambda row: row.score.value, default=prompt)
+    gap = best.difference
     if gap is None:
         raise ValueError(f"The comparison of job {found.job_id} has one rung only, so it decides nothing.")
-    size = f"{signed(gap.value)} [{signed(gap.low)}, {signed(gap.high)}]"
+    is_alone = len(above) == 1
+    size = _sized(gap) if is_alone else f"{_sized(gap)} for {best.rung}"
+    alignment = _alignment(found)
     if gap.n < FEWEST_ITEMS:
         sentence = f"Too few rows to tell: {gap.n} items. The difference measured is {size}."
-        return Verdict("few", sentence, f"Measure at least {FEWEST_ITEMS} items before you decide.", gap)
+        return Verdict("few", sentence, f"Measure at least {FEWEST_ITEMS} items before you decide.", gap, alignment)
     if gap.low > 0:
         sentence = f"Tuning is worth it here: {size} over the best prompt, {gap.n} items."
-        return Verdict("tuning", sentence, _cost(prompt, tuned), gap)
+        return Verdict("tuning", sentence, _cost(prompt, best), gap, alignment)
     if gap.high < 0:
-        sentence = f"The prompt is better: tuning is at {size} against it, {gap.n} items."
-        return Verdict("prompt", sentence, "Keep the prompt, or tune on more or better records.", gap)
+        loser = "tuning" if is_alone else best.rung
+        sentence = f"The prompt is better: {loser} is at {_sized(gap)} against it, {gap.n} items."
+        return Verdict("prompt", sentence, "Keep the prompt, or tune on more or better records.", gap, alignment)
     sentence = f"No difference can be told: {size}, {gap.n} items."
-    return Verdict("even", sentence, "Keep the prompt, which needs no training, or measure more items.", gap)
+    reason = "Keep the prompt, which needs no training, or measure more items."
+    return Verdict("even", sentence, reason, gap, alignment)
 
 
 def sift(pairs: Sequence[AnswerPair], by: Sift) -> list[AnswerPair]:
@@ -73,6 +86,52 @@ def sift(pairs: Sequence[AnswerPair], by: Sift) -> list[AnswerPair]:
 def signed(value: float, digits: int = 2) -> str:
     """'+0.31' or '−0.04', with the minus sign that is as wide as the plus."""
     return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def _alignment(found: Comparison) -> str:
+    """What the step from L2 to L3 did to the reward score, the frozen score and the rule, and how far it went."""
+    aligned = found.rows[-1]
+    if aligned.rung != "L3" or aligned.step is None:
+        return ""
+    if aligned.items < FEWEST_ITEMS:
+        return f"Nor can {aligned.items} items tell what alignment did."
+    parts = [_of_reward(aligned, found.rows[-2]), _of_distance(aligned), _told("On the frozen set", aligned.step)]
+    if aligned.rule_step is not None:
+        parts.append(_told("By the stated rule that simulated the judgements", aligned.rule_step))
+        if _rose(aligned.reward_step) and not _rose(aligned.rule_step):
+            parts.append("Read the answers: the gain may be in the eyes of the reward model alone.")
+    elif found.simulated:
+        parts.append("It learned from simulated judgements.")
+    return " ".join(filter(None, parts))
+
+
+def _of_reward(aligned: RungRow, below: RungRow) -> str:
+    gap = aligned.reward_step
+    if gap is None:
+        return "No reward model scored the answers, so whether alignment pleased it cannot be told."
+    if not gap.excludes_zero:
+        return f"Whether alignment changed the reward score cannot be told: {_sized(gap)} against {below.rung}."
+    return f"Alignment {'raised' if _rose(gap) else 'lowered'} the reward score: {_sized(gap)} against {below.rung}."
+
+
+def _of_distance(aligned: RungRow) -> str:
+    if aligned.kl is None:
+        return ""
+    return f"{aligned.rung} is {signed(aligned.kl, 1).lstrip('+')} nats (KL) away from the model it began as."
+
+
+def _told(where: str, gap: Interval) -> str:
+    if not gap.excludes_zero:
+        return f"{where} no difference can be told: {_sized(gap)}."
+    return f"{where} it is {'better' if _rose(gap) else 'worse'}: {_sized(gap)}."
+
+
+def _rose(gap: Interval | None) -> bool:
+    return gap is not None and gap.low > 0
+
+
+def _sized(gap: Interval) -> str:
+    return f"{signed(gap.value)} [{signed(gap.low)}, {signed(gap.high)}]"
 
 
 def _cost(prompt: RungRow, tuned: RungRow) -> str:

@@ -12,7 +12,15 @@ from scipy import stats
 
 import studio.evaluation.statistics as statistics
 from studio.errors import InputError
-from studio.evaluation import Interval, mean_interval, paired_difference, wilson
+from studio.evaluation import (
+    Interval,
+    grouped_mean,
+    mean_interval,
+    paired_difference,
+    real_difference,
+    real_mean,
+    wilson,
+)
 
 SCORES = st.sampled_from([0.0, 0.2, 1 / 3, 0.5, 2 / 3, 0.75, 1.0])
 quick = settings(deadline=None, derandomize=True, max_examples=40)
@@ -158,6 +166,116 @@ def test_sides_of_different_length_are_refused() -> None:
 def test_a_difference_of_one_pair_is_refused() -> None:
     with pytest.raises(InputError, match="A difference over 1 items has no interval"):
         paired_difference([0.0], [1.0])
+
+
+# -- values that may lie anywhere ----------------------------------------------------------------------------
+
+
+def test_a_mean_of_values_from_anywhere_covers_the_truth_95_times_in_100(few_resamples: None) -> None:
+    random = np.random.default_rng(13)
+    hits = 0
+    for _ in range(400):
+        found = real_mean(random.normal(-40.0, 9.0, 60).tolist())
+        hits += found.low <= -40.0 <= found.high
+    assert 0.92 <= hits / 400 <= 0.98
+
+
+def test_another_unit_changes_an_interval_by_the_unit_alone() -> None:
+    values = [0.3, -1.2, 2.5, 0.9, 4.0] * 8
+    small, large = real_mean(values), real_mean([100 * v - 7 for v in values])
+    assert (large.value, large.low, large.high) == pytest.approx(
+        (100 * small.value - 7, 100 * small.low - 7, 100 * small.high - 7)
+    )
+
+
+def test_a_difference_of_values_from_anywhere_is_paired_and_may_be_wider_than_the_scale_of_shares() -> None:
+    before = [-20.0, 3.0, 14.0, 0.5] * 15
+    after = [b + (5.0 if n % 2 else 4.0) for n, b in enumerate(before)]
+    found = real_difference(before, after)
+    assert found.value == pytest.approx(4.5)
+    assert 4 <= found.low <= 4.5 <= found.high <= 5
+    assert found.n == 60
+
+
+@pytest.mark.parametrize(("value", "slack"), [(0.0, 0.0), (-2.0, 0.3), (40.0, 6.0)])
+def test_values_that_all_agree_are_doubted_by_their_own_size(value: float, slack: float) -> None:
+    found = real_mean([value] * 20)
+    assert (found.low, found.value, found.high) == pytest.approx((value - slack, value, value + slack))
+
+
+def test_two_models_that_answer_alike_do_not_differ() -> None:
+    found = real_difference([1.5, -3.0, 0.2] * 20, [1.5, -3.0, 0.2] * 20)
+    assert (found.low, found.value, found.high) == (0.0, 0.0, 0.0)
+    assert not found.excludes_zero
+
+
+def test_a_gain_on_a_handful_of_items_is_no_proof() -> None:
+    assert not real_difference([0.0, 0.0, 0.0], [2.0, 2.0, 2.0]).excludes_zero
+
+
+def test_sides_of_different_length_are_refused_wherever_their_values_lie() -> None:
+    with pytest.raises(InputError, match="2 and 3 items cannot be paired"):
+        real_difference([0, 1], [0, 1, 1])
+
+
+@pytest.mark.parametrize("values", [[], [3.5]])
+def test_a_mean_of_fewer_than_two_values_is_refused(values: list[float]) -> None:
+    with pytest.raises(InputError, match=f"A mean over {len(values)} values has no interval"):
+        real_mean(values)
+
+
+# -- values that come in groups ------------------------------------------------------------------------------
+
+
+def _agreements(random: np.random.Generator, groups: int, size: int) -> tuple[list[float], list[int]]:
+    """Pairs of one prompt are right or wrong together more often than not."""
+    ease = random.beta(2, 1, groups)
+    values = [float(random.random() < e) for e in ease for _ in range(size)]
+    return values, [g for g in range(groups) for _ in range(size)]
+
+
+def test_the_interval_of_a_grouped_mean_covers_the_truth_95_times_in_100(few_resamples: None) -> None:
+    random = np.random.default_rng(17)
+    hits = 0
+    for _ in range(400):
+        found = grouped_mean(*_agreements(random, 40, 6))
+        hits += found.low <= 2 / 3 <= found.high
+    assert 0.92 <= hits / 400 <= 0.98
+
+
+def test_values_of_one_group_are_not_taken_for_so_many_witnesses() -> None:
+    values, groups = _agreements(np.random.default_rng(19), 30, 6)
+    grouped, alone = grouped_mean(values, groups), grouped_mean(values, range(len(values)))
+    assert grouped.value == pytest.approx(alone.value)
+    assert grouped.high - grouped.low > 1.2 * (alone.high - alone.low)
+    assert (grouped.n, alone.n) == (180, 180)
+
+
+def test_a_large_group_weighs_by_its_values() -> None:
+    found = grouped_mean([1.0, 1.0, 1.0, 0.0], ["a", "a", "a", "b"])
+    assert found.value == 0.75
+
+
+@pytest.mark.parametrize(
+    ("values", "groups"),
+    [([1.0] * 12, [1, 2, 3, 4] * 3), ([0.0] * 12, [1, 2, 3, 4] * 3), ([1.0, 0.0, 1.0], ["only"] * 3)],
+    ids=["all right", "all wrong", "one group"],
+)
+def test_groups_that_all_agree_claim_no_certainty(values: list[float], groups: list[object]) -> None:
+    found = grouped_mean(values, groups)  # type: ignore[arg-type]
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert found.high - found.low > 0.3
+
+
+def test_the_same_groups_give_the_same_interval_in_any_names() -> None:
+    values, groups = _agreements(np.random.default_rng(23), 12, 4)
+    assert grouped_mean(values, groups) == grouped_mean(values, [f"group {g}" for g in groups])
+
+
+@pytest.mark.parametrize(("values", "groups"), [([], []), ([1.0], []), ([1.0, 0.0], ["a"])])
+def test_a_value_without_its_group_is_refused(values: list[float], groups: list[str]) -> None:
+    with pytest.raises(InputError, match="Each value needs its group"):
+        grouped_mean(values, groups)
 
 
 # -- how an interval reads -----------------------------------------------------------------------------------

@@ -10,12 +10,15 @@ import pytest
 
 from studio.backends import Backend, Conversation, EchoBackend
 from studio.errors import InputError, NotFound, RunError
-from studio.evaluation import paired_difference
+from studio.evaluation import paired_difference, real_difference, real_mean
+from studio.preferences import RULE, points, rule_annotator
 from studio.prompts import Compare, comparison, template
 from studio.prompts.compare import examples_of
+from studio.prompts.verdict import verdict
 from studio.specs import ModelRef
 from studio.store import Store, model_row, read_rows
 from tests.prompts.desk import Answering, DeskRun, stopping_after
+from tests.prompts.rungs import Scoring, trained
 from tests.prompts.test_measure import RECORDS
 
 FIELDS: dict[str, Any] = {
@@ -221,6 +224,15 @@ def test_a_good_comparison_passes(desk: Store) -> None:
     [
         pytest.param({"tuned": "echo:"}, "both echo:", id="one model twice"),
         pytest.param({"tuned": "run:8"}, "no model 'run:8'", id="a model nobody made"),
+        pytest.param({"aligned": "run:7"}, "Tuned and aligned model are both run:7", id="aligned is tuned"),
+        pytest.param({"aligned": "echo:"}, "Base and aligned model are both echo:", id="aligned is the base"),
+        pytest.param({"aligned": "run:8"}, "no model 'run:8'", id="an aligned model nobody made"),
+        pytest.param({"base": "run:6"}, "run:6 scores answers and gives none", id="a scorer as base"),
+        pytest.param({"tuned": "run:6"}, "run:6 scores answers and gives none", id="a scorer as tuned model"),
+        pytest.param({"aligned": "run:6"}, "run:6 scores answers and gives none", id="a scorer as aligned model"),
+        pytest.param({"reward": "run:7"}, "run:7 is not a reward model", id="a reward model that answers"),
+        pytest.param({"reward": "echo:"}, "echo: is not a reward model", id="a reward model that is no run"),
+        pytest.param({"reward": "run:8"}, "no model 'run:8'", id="a reward model nobody made"),
         pytest.param({"evaluation": "eval:gear@9"}, "no snapshot 'eval:gear@9'", id="a set nobody froze"),
         pytest.param({"evaluation": "data:gear@1"}, "not a snapshot of kind 'eval'", id="records as a set"),
         pytest.param({"examples": "eval:gear@1"}, "not a snapshot of kind 'data'", id="a set as examples"),
@@ -237,6 +249,7 @@ def test_a_comparison_that_cannot_work_is_refused(
 ) -> None:
     desk.freeze(tmp_path, "eval", "tiny", _items("tiny", 1), author="ann")
     desk.freeze(tmp_path, "data", "tiny", RECORDS[:2], author="ann")
+    desk.add_model(model_row("run:6", "Reward", author="ann", answers=False, scores=True))
     with pytest.raises(InputError, match=sentence):
         Compare.model_validate(FIELDS | changes).check(desk)
 
@@ -251,3 +264,208 @@ def test_too_few_training_rows_are_told_before_any_model_is_asked(run: DeskRun, 
 
 def test_a_title_says_what_is_compared() -> None:
     assert Compare.model_validate(FIELDS).title == "Compare echo: with run:7 on eval:gear@1"
+    assert (
+        Compare.model_validate(FIELDS | {"aligned": "run:9"}).title
+        == "Compare echo: with run:7 and run:9 on eval:gear@1"
+    )
+
+
+# -- the third rung ------------------------------------------------------------------------------------------
+
+
+class Ladder:
+    """A tuned model, the reward model that learned from rankings of its answers, and what PPO made of both."""
+
+    def __init__(self, store: Store, root: Path, simulated: int = 30) -> None:
+        self.store, self.root = store, root
+        self.tuned = trained(store, {"method": "lora"}, base="echo:", method="lora", train_seconds=60.0)
+        scores: dict[str, Any] = {"answers": False, "scores": True, "train_seconds": 40.0, "base": self.tuned}
+        self.reward = trained(store, {"method": "reward", "simulated": simulated}, method="reward", **scores)
+        report = {"method": "ppo", "reward": self.reward, "simulated": simulated, "best": {"score": 1.0, "kl": 3.25}}
+        aligned = {"base": self.tuned, "method": "ppo", "new_parameters": 700, "train_seconds": 500.0}
+        self.aligned = trained(store, report, **aligned)
+        self.scorer = Scoring(self.reward, lambda question, answer: len(answer) / 7 - len(question))
+        self.models: dict[str, Backend] = {
+            "echo:": Answering(ModelRef("echo:"), _base),
+            self.tuned: Answering(self.tuned, _tuned),
+            self.aligned: Answering(self.aligned, _aligned),
+            self.reward: self.scorer,
+        }
+
+    def task(self, **changes: Any) -> Compare:
+        chosen = {"tuned": self.tuned, "aligned": self.aligned, "reward": self.reward}
+        return Compare.model_validate(FIELDS | chosen | changes)
+
+    def run(self, models: dict[str, Backend] | None = None, **changes: Any) -> DeskRun:
+        return DeskRun(self.store, self.root, self.task(**changes), self.models if models is None else models)
+
+    def compare(self, **changes: Any) -> DeskRun:
+        run = self.run(**changes)
+        run.finish(self.task(**changes).do(run))
+        return run
+
+
+def _aligned(messages: Conversation) -> str:
+    """Says nothing to some questions, and gives every other one a figure of its own."""
+    question = messages[-1].content
+    if question.endswith("7"):
+        return ""
+    return f"You ask: {question}. It costs {len(question)} euros. Next step: wait."
+
+
+@pytest.fixture
+def ladder(desk: Store, tmp_path: Path) -> Ladder:
+    return Ladder(desk, tmp_path)
+
+
+def test_an_aligned_model_gets_the_plain_question_on_the_frozen_set_alone(ladder: Ladder) -> None:
+    run = ladder.compare()
+    rungs = {e.rung: e.model for e in run.store.evaluations("eval:gear@1")}
+    assert rungs == {"L1": "echo:", "L2": ladder.tuned, "L3": ladder.aligned}
+    aligned = ladder.models[ladder.aligned]
+    assert isinstance(aligned, Answering)
+    assert {(len(m), m[0].role) for m in aligned.asked} == {(1, "user")}
+    assert len(aligned.asked) == 40
+
+
+def test_every_rungs_answers_are_scored_on_the_plain_question(ladder: Ladder) -> None:
+    run = ladder.compare()
+    rungs = (run.store.job(run.id).result or {})["rungs"]
+    assert [len(call) for call in ladder.scorer.calls] == [40, 40, 40]
+    assert {tuple(turn.role for turn in c) for call in ladder.scorer.calls for c in call} == {("user", "assistant")}
+    assert ladder.scorer.is_closed
+    for rung in ("L1", "L2", "L3"):
+        said = run.store.scores(rungs[rung])[ladder.reward]
+        outputs = [i.output for i in run.store.evaluation_items(rungs[rung])]
+        assert said == [pytest.approx(len(o) / 7 - len(f"frozen question {i}")) for i, o in enumerate(outputs)]
+    assert "" in outputs  # an empty answer is an answer
+
+
+def test_a_context_is_part_of_the_question_that_is_scored(ladder: Ladder, tmp_path: Path) -> None:
+    items = [{**item, "context": f"Note {i}."} for i, item in enumerate(_items("noted", 4))]
+    ladder.store.freeze(tmp_path, "eval", "noted", items, author="ann")
+    ladder.compare(evaluation="eval:noted@1")
+    assert ladder.scorer.calls[0][2][0].content == "noted question 2\n\nNote 2."
+
+
+def test_long_sets_are_scored_in_pieces_between_which_a_run_can_be_stopped(ladder: Ladder, tmp_path: Path) -> None:
+    ladder.store.freeze(tmp_path, "eval", "long", _items("long", 150), author="ann")
+    run = ladder.run(evaluation="eval:long@1")
+    batches = 4 + 3 * 5  # four prompts on 10 items, three rungs on 150, 32 at once
+    with stopping_after(run, batches + 2):
+        assert ladder.task(evaluation="eval:long@1").do(run) == {}
+    assert [len(call) for call in ladder.scorer.calls] == [64, 64]
+    assert [e.rung for e in ladder.store.evaluations("eval:long@1")] == ["L3", "L2", "L1"]
+    result = ladder.task(evaluation="eval:long@1").do(run)
+    assert [len(call) for call in ladder.scorer.calls[2:]] == [64, 64, 22] * 3
+    assert result["reward"] == ladder.reward
+
+
+def test_progress_counts_the_scores_too(ladder: Ladder) -> None:
+    run = ladder.compare()
+    assert run.steps[-1] == (4 * 10 + 3 * 40 + 3 * 40, 280)
+    assert [step for step, _ in run.steps] == sorted(step for step, _ in run.steps)
+    assert run.said[-1] == f"{ladder.reward} scores the answers of 3 rungs."
+
+
+def test_what_was_measured_and_scored_before_is_used_again(ladder: Ladder) -> None:
+    first = ladder.compare()
+    again = ladder.run(models={})
+    assert ladder.task().do(again) == first.store.job(first.id).result
+    assert again.steps == [(280, 280)]
+
+
+def test_a_rung_can_be_added_to_a_comparison_of_two(ladder: Ladder) -> None:
+    before = ladder.compare(aligned=None, reward=None)
+    ladder.models["echo:"] = Answering(ModelRef("echo:"), lambda _: pytest.fail("measured twice"))
+    after = ladder.compare()
+    was, now = ((run.store.job(run.id).result or {})["rungs"] for run in (before, after))
+    assert {"L1": now["L1"], "L2": now["L2"]} == was
+
+
+def test_a_reward_model_without_an_aligned_one_scores_two_rungs(ladder: Ladder) -> None:
+    run = ladder.compare(aligned=None)
+    l1, l2 = comparison(run.store, run.id).rows
+    assert l1.reward is not None
+    assert l2.reward_step is not None
+    assert run.steps[-1][1] == 4 * 10 + 2 * 40 + 2 * 40
+
+
+def test_after_simulated_judgements_the_rule_itself_scores_too(ladder: Ladder) -> None:
+    run = ladder.compare()
+    result = run.store.job(run.id).result or {}
+    assert result["rule"] == rule_annotator(run.store).name
+    said = run.store.scores(result["rungs"]["L3"])[result["rule"]]
+    outputs = [i.output for i in run.store.evaluation_items(result["rungs"]["L3"])]
+    assert said == [points(f"frozen question {i}", output) for i, output in enumerate(outputs)]
+    found = comparison(run.store, run.id)
+    assert (found.rule, found.simulated, found.reward) == (RULE, True, ladder.reward)
+
+
+def test_after_peoples_judgements_there_is_no_rule(desk: Store, tmp_path: Path) -> None:
+    ladder = Ladder(desk, tmp_path, simulated=0)
+    run = ladder.compare()
+    found = comparison(run.store, run.id)
+    assert (found.rule, found.simulated) == ("", False)
+    assert all(row.rule is None for row in found.rows)
+    assert set(run.store.scores((run.store.job(run.id).result or {})["rungs"]["L1"])) == {ladder.reward}
+
+
+def test_a_reward_model_whose_run_is_not_here_scores_all_the_same(ladder: Ladder) -> None:
+    ladder.store.add_model(model_row("run:99", "Reward", author="ann", answers=False, scores=True))
+    ladder.models["run:99"] = Scoring(ModelRef("run:99"), lambda question, answer: 1.0)
+    run = ladder.compare(reward="run:99")
+    found = comparison(run.store, run.id)
+    assert found.rule == ""
+    assert [row.reward.value for row in found.rows if row.reward] == [1.0, 1.0, 1.0]
+    assert found.simulated  # the aligned model learned from such judgements
+
+
+# -- the table of three ---------------------------------------------------------------------------------------
+
+
+def test_every_step_is_paired_with_the_row_above(ladder: Ladder) -> None:
+    run = ladder.compare()
+    rungs = (run.store.job(run.id).result or {})["rungs"]
+    l1, l2, l3 = comparison(run.store, run.id).rows
+    scores = {rung: [i.score for i in run.store.evaluation_items(key)] for rung, key in rungs.items()}
+    rewards = {rung: run.store.scores(key)[ladder.reward] for rung, key in rungs.items()}
+    assert (l1.step, l1.reward_step, l1.rule_step, l1.kl) == (None, None, None, None)
+    assert l2.step == l2.difference == paired_difference(scores["L1"], scores["L2"])
+    assert l3.difference == paired_difference(scores["L1"], scores["L3"])
+    assert l3.step == paired_difference(scores["L2"], scores["L3"])
+    assert l3.reward == real_mean(rewards["L3"])
+    assert l3.reward_step == real_difference(rewards["L2"], rewards["L3"])
+    assert l3.reward.value < -1  # no share: a scale of its own
+    assert l3.rule_step is not None
+    assert l3.rule_step.value < 0  # figures of its own
+    assert (l2.kl, l3.kl) == (None, 3.25)
+
+
+def test_a_rung_costs_everything_that_led_to_it_once(ladder: Ladder) -> None:
+    run = ladder.compare()
+    _, l2, l3 = comparison(run.store, run.id).rows
+    assert (l2.build_seconds, l3.build_seconds) == (60.0, 500.0 + 40.0 + 60.0)
+    assert l3.new_parameters == 700
+
+
+def test_a_comparison_from_before_there_was_a_third_rung_still_reads(run: DeskRun) -> None:
+    result = _compare(run)
+    old = {name: value for name, value in result.items() if name not in ("reward", "rule")}
+    fields = {
+        n: v
+        for n, v in Compare.model_validate(FIELDS).model_dump(mode="json").items()
+        if n not in ("aligned", "reward")
+    }
+    assert Compare.model_validate(fields).aligned is None
+    past = DeskRun(run.store, run.workspace, Compare.model_validate(fields), {})
+    past.finish(old)
+    found = comparison(run.store, past.id)
+    assert [row.rung for row in found.rows] == ["L1", "L2"]
+    assert (found.reward, found.rule, found.simulated) == ("", "", False)
+    assert verdict(found).alignment == ""
+
+
+def test_nothing_chosen_in_a_list_is_nothing() -> None:
+    task = Compare.model_validate(FIELDS | {"aligned": "", "reward": ""})
+    assert (task.aligned, task.reward) == (None, None)
