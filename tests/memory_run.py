@@ -76,7 +76,9 @@ class MemoryRun(Run):
         return folder
 
     def publish(self, folder: Path) -> None:
-        self._last = folder.rename(folder.with_suffix(""))
+        final = folder.with_suffix("")
+        shutil.rmtree(final, ignore_errors=True)  # stopped again before it took a step
+        self._last = folder.rename(final)
 
     def last_checkpoint(self) -> Path | None:
         return self._last

@@ -50,7 +50,7 @@ class Ppo(Recipe):
     max_prompt: int = Field(
         512, ge=8, le=32768, title="Longest prompt", description="In tokens; longer ones are left out, not cut."
     )
-    temperature: float = Field(1.0, gt=0, le=2, title="Temperature", description="Of the answers it practises with.")
+    temperature: float = Field(0.7, gt=0, le=2, title="Temperature", description="Of the answers it practises with.")
     unfinished_penalty: float = Field(
         1.0, ge=0, le=10, title="Penalty for no end", description="Taken off an answer that is cut off by its length."
     )

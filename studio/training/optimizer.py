@@ -55,6 +55,10 @@ class Optimizer:
             self._publish()
         return norm
 
+    def norm(self) -> float:
+        """Of the gradients as they are."""
+        return float(torch.nn.utils.get_total_norm([p.grad.float() for p in self._parameters if p.grad is not None]))
+
     def forget(self) -> None:
         """Take the gradients away without a step."""
         for parameter in self._parameters:

@@ -61,6 +61,7 @@ ValueMode = Literal["shared", "adapter"]
 
 _CHECKPOINT_SECONDS = 60.0
 _LEAST_TO_WHITEN = 8
+_LIKE_LENGTH = 0.75
 _LOG_RATIO_LIMIT = 20.0
 _SKIPS_IN_A_ROW = 5
 _SILENT_ITERATIONS = 5  # with hardly an answer that ends: the policy has run away
@@ -248,7 +249,10 @@ class _State:
     iteration: int = 0
     opt_steps: int = 0
     skipped: int = 0
+    skipped_in_a_row: int = 0  # across iterations: one may hold fewer updates than it takes to give up
     silent: int = 0  # iterations in a row in which hardly an answer ended
+    halted: str = ""
+    evaluated: int = -1  # the iteration that was last looked at from outside
     kl_coef: float = 0.0
     before: Evaluation | None = None
     best: Evaluation | None = None
@@ -325,7 +329,7 @@ class Trainer:
         minibatches = self._minibatches(0)
         roll = self._roll_out(self.state.iteration, clock, minibatches)
         figures = self._update(roll, minibatches, clock)
-        metrics = {**_describe(roll, self.state.kl_coef), **figures, **clock.figures(roll)}
+        metrics = {**_describe(roll, self.state.kl_coef, self.knobs.score_clip), **figures, **clock.figures(roll)}
         kl_seq = metrics["kl/seq"]
         self.state.iteration += 1
         self.state.silent = self.state.silent + 1 if metrics["reward/ended_rate"] < 0.05 else 0
@@ -354,7 +358,10 @@ class Trainer:
         order = sorted(rows, key=lambda i: -lengths[i])
         found: list[list[int]] = []
         while order:
-            size = max(1, self.knobs.micro_tokens // lengths[order[0]])
+            longest = lengths[order[0]]
+            fitting = order[: max(1, self.knobs.micro_tokens // longest)]
+            # A third of the work would be padding, were all computed together.
+            size = sum(lengths[i] >= _LIKE_LENGTH * longest for i in fitting)
             found.append(order[:size])
             order = order[size:]
         return found
@@ -370,14 +377,20 @@ class Trainer:
             self._judge(roll)
         return roll
 
-    def _answer(self, prompts: list[list[int]], temperature: float, seeds: list[int]) -> list[Generated]:
-        """Sample under the policy in evaluation mode. No filters: any would make the sampled policy another one."""
+    def _answer(
+        self,
+        prompts: Sequence[Sequence[int]],
+        temperature: float,
+        seeds: list[int] | None = None,
+        adapter: str | None = "policy",
+    ) -> list[Generated]:
+        """Sample in evaluation mode. No filters: any would make the sampled policy another one."""
 
         def watch(_row: int, _token: int) -> bool:
             return bool(self._stop_requested())
 
         sampling = Sampling(temperature=temperature, max_tokens=self.knobs.max_tokens)
-        with self.actors.playing("policy") as model:
+        with self.actors.playing(adapter) as model:
             answers = generate(model, prompts, sampling, self._stops, on_token=watch, window=self._window, seeds=seeds)
         self._go_on_or_leave()
         return answers
@@ -426,7 +439,7 @@ class Trainer:
         advantages = whiten(roll.advantages, roll.mask)
         lengths = [len(p) + len(a.ids) for p, a in zip(roll.prompts, roll.answers, strict=True)]
         rate = knobs.learning_rate * min(1.0, (self.state.iteration + 1) / max(1, knobs.warmup))
-        early, in_a_row = 0.0, 0
+        early = 0.0
         with clock.at("update"):
             for epoch in range(knobs.epochs):
                 for rows in first if epoch == 0 else self._minibatches(epoch):
@@ -440,11 +453,11 @@ class Trainer:
                     if not is_sound:
                         self.forget()
                         self.state.skipped += 1
-                        in_a_row += 1
-                        if in_a_row >= _SKIPS_IN_A_ROW:
-                            raise RunError(_not_a_number(self.state.iteration + 1, in_a_row, figures))
+                        self.state.skipped_in_a_row += 1
+                        if self.state.skipped_in_a_row >= _SKIPS_IN_A_ROW:
+                            raise RunError(_not_a_number(self.state.iteration + 1, _SKIPS_IN_A_ROW, figures))
                         continue
-                    in_a_row = 0
+                    self.state.skipped_in_a_row = 0
                     self.state.opt_steps += 1
                     tally.add(figures)
                 if tally.last("policy/approx_kl") > knobs.target_kl:
@@ -459,17 +472,18 @@ class Trainer:
 
     def _learn(self, roll: _Rollout, advantages: Tensor, micro_batches: list[list[int]]) -> dict[str, float]:
         """Gradients of one minibatch, in pieces; its figures are means over all of its actions."""
-        total = sum(int(roll.mask[rows].sum()) for rows in micro_batches)
+        actions = [int(roll.mask[rows].sum()) for rows in micro_batches]
+        total = sum(actions)
         figures: dict[str, float] = {}
-        for rows in micro_batches:
-            share = int(roll.mask[rows].sum()) / total
+        for rows, count in zip(micro_batches, actions, strict=True):
             for name, value in self._learn_piece(roll, advantages, rows, total).items():
                 if name == "policy/ratio_max":
                     figures[name] = max(figures.get(name, 0.0), value)
                 else:
-                    weight = 1.0 if name.endswith("/loss") else share
+                    weight = total if name.endswith("/loss") else count
                     figures[name] = figures.get(name, 0.0) + weight * value
-        return figures
+        # Divided at the end: shares that were divided one by one need not add up to 1, and a first ratio has to be 1.
+        return {name: value if name == "policy/ratio_max" else value / total for name, value in figures.items()}
 
     def _learn_piece(self, roll: _Rollout, advantages: Tensor, rows: list[int], total: int) -> dict[str, float]:
         knobs = self.knobs
@@ -477,7 +491,7 @@ class Trainer:
         steps = batch.actions.shape[1]
         old, old_values, returns = (x[rows, :steps] for x in (roll.logp, roll.values, roll.returns))
         found: dict[str, float] = {}
-        is_shared = knobs.value_mode == "shared"
+        is_shared, is_warming = knobs.value_mode == "shared", self.state.iteration < knobs.value_warmup
         with self.actors.checkpointing(knobs.checkpointing):
             # Forward, backward, and only then the next adapter: see Actors.
             with self.actors.playing("policy"):
@@ -487,12 +501,11 @@ class Trainer:
                     new, old, advantages[rows, :steps], batch.actions, knobs.clip, knobs.clip, total
                 )
                 found |= {f"policy/{name}": value for name, value in figures.items()} | {"policy/loss": loss.item()}
-                if self.state.iteration < knobs.value_warmup:
+                if is_warming:
                     loss = loss * 0.0
                 if is_shared:
-                    worth, more = value_loss(
-                        self._values(states), old_values, returns, batch.actions, knobs.value_clip, total
-                    )
+                    values = self._values(states.detach() if is_warming else states)
+                    worth, more = value_loss(values, old_values, returns, batch.actions, knobs.value_clip, total)
                     loss = loss + knobs.value_weight * worth
                 if torch.isfinite(loss):
                     loss.backward()
@@ -506,9 +519,12 @@ class Trainer:
         return found
 
     def _step(self, rate: float) -> dict[str, float]:
-        """One optimizer step of everything that learns; the gradients' norms."""
+        """One optimizer step of everything that learns, or of nothing when a norm is no number; the norms."""
         rates = {"policy": rate, "value": rate, "head": self.knobs.value_learning_rate}
-        norms = {name: optimizer.step(rates[name]) for name, optimizer in self._optimizers.items()}
+        norms = {name: optimizer.norm() for name, optimizer in self._optimizers.items()}
+        if all(map(math.isfinite, norms.values())):
+            for name, optimizer in self._optimizers.items():
+                optimizer.step(rates[name])
         value = norms.get("value", 0.0)
         return {"policy/grad_norm": norms["policy"], "value/grad_norm": math.hypot(value, norms["head"])}
 
@@ -558,16 +574,15 @@ class Trainer:
         found = Evaluation(self.state.iteration, float(roll.scores.mean()), divergence)
         self.state.before = self.state.before or found
         best = self.state.best
-        if best is None or found.worth(self.state.kl_coef) > best.worth(self.state.kl_coef):
+        worth = found.worth(self.state.kl_coef)
+        if math.isfinite(worth) and (best is None or worth > best.worth(self.state.kl_coef)):
             self.state.best = found
             self._best = {n: p.detach().clone() for n, p in self.actors.parameters("policy").items()}
         return found
 
     def greedy(self, prompts: Sequence[Sequence[int]], adapter: str | None = "policy") -> list[Generated]:
         """The likeliest answers, as the policy or the reference gives them."""
-        sampling = Sampling(max_tokens=self.knobs.max_tokens)
-        with self.actors.playing(adapter) as model:
-            return generate(model, prompts, sampling, self._stops, window=self._window)
+        return self._answer(prompts, 0.0, adapter=adapter)
 
     @torch.no_grad()
     def take_best(self) -> None:
@@ -612,49 +627,54 @@ def tune(
     The policy ends with the weights of its best evaluation on `evaluated`. `show(trainer, iteration)` is called after
     each. Raises RunError when updates stop being numbers; the last checkpoint is kept.
     """
-    knobs, total = trainer.knobs, trainer.knobs.iterations
+    total = trainer.knobs.iterations
     saved = run.last_checkpoint()
     if saved is not None:
         _restore(trainer, saved, run)
     saved_at = started = time.monotonic()
     begin = trainer.state.iteration
-    halted = ""
     last = asdict(trainer.state), trainer.tensors()
     try:
-        if trainer.state.before is None:
-            _evaluate(trainer, run, evaluated, show)
-            last = asdict(trainer.state), trainer.tensors()
-        while trainer.state.iteration < total and not halted:
+        while True:
+            if evaluated and _is_due(trainer):
+                _evaluate(trainer, run, evaluated, show)
+                last = asdict(trainer.state), trainer.tensors()
+            if trainer.state.iteration >= total or trainer.state.halted:
+                break
+            if run.stop_requested():
+                raise Interrupted
             metrics = trainer.iterate()
+            trainer.state.halted = _reason_to_halt(trainer, metrics)
+            last = asdict(trainer.state), trainer.tensors()
             done = trainer.state.iteration
             left = (time.monotonic() - started) / (done - begin) * (total - done)
             run.log(done, total, **metrics, seconds_left=left)
-            halted = _reason_to_halt(trainer, metrics)
-            if done % knobs.evaluate_every == 0 or done == total or halted:
-                _evaluate(trainer, run, evaluated, show)
-            last = asdict(trainer.state), trainer.tensors()
             if time.monotonic() - saved_at > _CHECKPOINT_SECONDS:
                 _save(trainer, run, *last)
                 saved_at = time.monotonic()
-            if run.stop_requested() and done < total:
-                raise Interrupted
     except Interrupted:
         trainer.forget()
         _save(trainer, run, *last)
         return Outcome(False, last[0]["iteration"])
     trainer.take_best()
     state = trainer.state
-    return Outcome(True, state.iteration, state.before, state.best, state.skipped, halted)
+    return Outcome(True, state.iteration, state.before, state.best, state.skipped, state.halted)
+
+
+def _is_due(trainer: Trainer) -> bool:
+    """Whether the next thing to do is to look at the policy: also when a stop came while that was being done."""
+    state, knobs = trainer.state, trainer.knobs
+    is_last = state.iteration >= knobs.iterations or bool(state.halted)
+    return state.evaluated < state.iteration and (is_last or state.iteration % knobs.evaluate_every == 0)
 
 
 def _evaluate(
     trainer: Trainer, run: Run, prompts: Sequence[Sequence[int]], show: Callable[[Trainer, int], None]
 ) -> None:
-    if not prompts:
-        return
     found = trainer.evaluate(prompts)
     run.log(found.iteration, trainer.knobs.iterations, **{"eval/score": found.score, "eval/kl": found.kl})
     show(trainer, found.iteration)
+    trainer.state.evaluated = found.iteration
 
 
 def _reason_to_halt(trainer: Trainer, metrics: dict[str, float]) -> str:
@@ -690,14 +710,13 @@ def _restore(trainer: Trainer, folder: Path, run: Run) -> None:
 # -- figures -----------------------------------------------------------------------------------------------------
 
 
-def _describe(roll: _Rollout, kl_coef: float) -> dict[str, float]:
+def _describe(roll: _Rollout, kl_coef: float, score_clip: float) -> dict[str, float]:
     """What can be said of an iteration's answers; every mean over tokens is over actions."""
     mask, k1 = roll.mask, kl(roll.logp, roll.ref_logp, "k1")
     kl_seq = float(torch.where(mask, k1, 0.0).sum(-1).mean())
     lengths = mask.sum(-1).float()
     returns, values, advantages = roll.returns[mask], roll.values[mask], roll.advantages[mask]
     variance = float(returns.var(correction=0))
-    clipped = (roll.raw - roll.raw.clamp(roll.scores.min(), roll.scores.max())).abs() > 1e-6
     return {
         "reward/score_raw": float(roll.raw.mean()),
         "reward/score": float(roll.scores.mean()),
@@ -705,7 +724,7 @@ def _describe(roll: _Rollout, kl_coef: float) -> dict[str, float]:
         "reward/total": float(roll.scores.mean()) - kl_coef * kl_seq,
         "reward/kl_penalty": kl_coef * kl_seq,
         "reward/ended_rate": sum(a.ended for a in roll.answers) / len(roll.answers),
-        "reward/clipped_rate": float(clipped.float().mean()),
+        "reward/clipped_rate": float((roll.raw.abs() > score_clip).float().mean()),
         "kl/seq": kl_seq,
         "kl/token": float(k1[mask].mean()),
         "kl/k3": float(kl(roll.logp, roll.ref_logp, "k3")[mask].mean()),

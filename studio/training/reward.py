@@ -140,8 +140,7 @@ class RewardHead(nn.Module):
 
     def normalise(self, scores: Tensor) -> None:
         """Choose gain and bias so that these scores, [N], would have mean 0 and deviation 1."""
-        spread = float(scores.std(correction=0))
-        if len(scores) < 2 or spread < 1e-6:
+        if len(scores) < 2 or (spread := float(scores.std(correction=0))) < 1e-6:
             return
         gain = 1.0 / spread
         self.gain, self.bias = self.gain * gain, self.bias * gain - float(scores.mean()) * gain
@@ -346,7 +345,10 @@ class _Trainer:
         self._optimizer = Optimizer(self._parameters)
         self._schedule = Schedule(knobs.epochs, knobs.batch_size, knobs.learning_rate, seed=knobs.seed)
         self._pad = tokenizer.pad_token_id or 0
-        self._packs = can_pack(self._model, rankings[0].prompt, rankings[0].answers, self._pad)
+        # The longest: a short conversation fits into a sliding window, where packing cannot be told from not packing.
+        longest = max(rankings, key=lambda e: e.longest)
+        can = can_pack(self._model, longest.prompt, longest.answers, self._pad)
+        self._packs_up_to = longest.longest if can else 0
         self.step = 0
         self.best_loss: float | None = None
         self.best_epoch = 0
@@ -411,7 +413,7 @@ class _Trainer:
 
     def _score(self, e: _Encoded) -> Tensor:
         """Scores of one ranking's answers, [K]."""
-        if self._packs:
+        if e.longest <= self._packs_up_to:
             return self._head(packed_states(self._model, e.prompt, e.answers))
         return self._head(last_states(self._model, [[*e.prompt, *answer] for answer in e.answers], self._pad))
 

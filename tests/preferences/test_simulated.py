@@ -13,7 +13,7 @@ import studio.preferences.simulated as simulated
 from studio.errors import NotFound
 from studio.jobs import task_from
 from studio.preferences import RULE, SimulateJudgements, points, ranking, rule_annotator
-from studio.store import DeskItem, Store
+from studio.store import Store
 from tests.preferences.items import BATCH, judge, new_item, put, put_items
 from tests.prompts.desk import DeskRun, stopping_after
 
@@ -84,10 +84,9 @@ def test_every_item_is_ranked_by_the_rule_and_marked_as_such(store: Store, tmp_p
     assert (result["items"], result["judged"], result["rule"]) == (2, 2, RULE)
     first, second = store.judgements(BATCH)
     texts = {a.id: a.text for a in first.answers}
-    assert [[texts[key] for key in group] for group in first.groups] == [
-        ["You lift it."],
-        ["You carry it easily."],
-        ["It is 9 kg."],
+    assert [{texts[key] for key in group} for group in first.groups] == [
+        {"You lift it.", "You carry it easily."},
+        {"It is 9 kg."},
     ]
     assert (len(second.groups), second.tie_kind) == (1, "equal")
     assert {(j.annotator_kind, j.note) for j in (first, second)} == {("rule", RULE)}
@@ -139,3 +138,13 @@ def test_the_rule_in_words_names_what_points_takes_off() -> None:
     assert "one point off for every figure" in RULE
     assert f"a tenth of a point off for every word past {simulated._ENOUGH_WORDS}" in RULE
     assert simulated._WORD_COST == 0.1
+
+
+def test_a_batch_that_is_not_there_is_refused_before_anything_is_queued(sqlite_store: Store) -> None:
+    put_items(sqlite_store, 1)
+    with pytest.raises(NotFound, match=f"nobody.*{BATCH}"):
+        SimulateJudgements(batch="nobody").check(sqlite_store)
+
+
+def test_the_task_is_found_by_its_kind() -> None:
+    assert task_from("simulate", {"batch": BATCH}) == SimulateJudgements(batch=BATCH)
