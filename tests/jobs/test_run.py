@@ -6,8 +6,9 @@ import pytest
 
 from studio.errors import RunError, StorageError
 from studio.jobs.manifest import Manifest
-from studio.jobs.run import patiently
-from tests.jobs.tasks_for_tests import MakeModel
+from studio.jobs.run import StopWatch, WorkerRun, patiently
+from studio.settings import Settings
+from tests.jobs.tasks_for_tests import Count, MakeModel
 
 
 def test_a_database_that_is_locked_for_a_while_loses_nothing():
@@ -68,7 +69,12 @@ def test_a_manifest_that_is_gone_or_broken_is_named(tmp_path):
         Manifest.read(tmp_path)
 
 
-def test_a_run_can_have_the_engine_free_its_memory(run, monkeypatch):
+def test_a_run_can_have_the_engine_free_its_memory(sqlite_store, tmp_path, monkeypatch):
+    job = sqlite_store.queue_job(Count(), author="ann")
+    manifest = Manifest(run=job.id, kind=job.kind, task=job.task, author=job.author, created_at=job.created_at)
+    run = WorkerRun(
+        job, manifest, sqlite_store, Settings(runtime=tmp_path / "r"), tmp_path, StopWatch(sqlite_store, 1, 1)
+    )
     asked = []
 
     async def unload(self) -> None:
