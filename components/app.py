@@ -14,8 +14,10 @@ from typing import Any
 import gradio as gr
 from fastapi import FastAPI
 
-from components import compare, dataset, jobs, models, playground, tuning
+from components import alignment, compare, dataset, jobs, labeling, models, playground, tuning
+from components.alignment import AlignmentWidgets
 from components.frame import Pulse, TabWidgets, first_beat, handler, header
+from components.labeling import LabelingWidgets
 from components.playground import PlaygroundWidgets, beside_base
 from components.theme import ASSETS, build_theme
 from components.tuning import TuningWidgets
@@ -40,6 +42,8 @@ TABS = (
     Tab("playground", "Playground", playground.build),
     Tab("dataset", "Dataset", dataset.build),
     Tab("tuning", "Tuning", tuning.build, every_step=True),
+    Tab("labeling", "Labeling", labeling.build, every_step=True),
+    Tab("alignment", "Alignment", alignment.build, every_step=True),
     Tab("compare", "Compare", compare.build, every_step=True),
     Tab("models", "Models", models.build),
     Tab("jobs", "Jobs", jobs.build, every_step=True),
@@ -146,11 +150,28 @@ def _wire_edges(
 ) -> None:
     """The buttons of one tab that set widgets of another."""
     pages = {name: widgets for name, (_, widgets) in built.items()}
+
+    def open_with(
+        tab: str, button: gr.Button, given: Any, fn: Callable[..., list[Any]], outputs: Sequence[Any]
+    ) -> None:
+        """A click opens the tab with what fn makes of the given widget."""
+        button.click(
+            handler(lambda value: [tab, gr.Tabs(selected=tab), *fn(value)]),
+            given,
+            [pulse.open_tab, bar, *outputs],
+            api_visibility="private",
+        ).success(None, None, None, js="() => window.scrollTo(0, 0)", api_visibility="private")
+
+    def try_it(run: str) -> list[Any]:
+        return beside_base(workspace, run)
+
     match pages:
         case {"tuning": TuningWidgets() as tuned, "playground": PlaygroundWidgets() as asked}:
-            tuned.try_it.click(
-                handler(lambda run: ["playground", gr.Tabs(selected="playground"), *beside_base(workspace, run)]),
-                tuned.run,
-                [pulse.open_tab, bar, *asked.models],
-                api_visibility="private",
-            )
+            open_with("playground", tuned.try_it, tuned.run, try_it, asked.models)
+    match pages:
+        case {"alignment": AlignmentWidgets() as aligned, "playground": PlaygroundWidgets() as asked}:
+            open_with("playground", aligned.try_it, aligned.aligned, try_it, asked.models)
+    match pages:
+        case {"alignment": AlignmentWidgets() as aligned, "labeling": LabelingWidgets() as desk}:
+            for button in aligned.to_labeling:
+                open_with("labeling", button, aligned.batch, lambda batch: [batch or gr.skip()], [desk.batch])

@@ -5,7 +5,6 @@ The page only reads rows: training happens in a process of its own and goes on w
 
 from __future__ import annotations
 
-import html
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +12,6 @@ from functools import partial
 from typing import Any
 
 import gradio as gr
-import pandas as pd
 
 from components.forms import form
 from components.frame import (
@@ -28,12 +26,25 @@ from components.frame import (
     markup,
     notice,
     page_header,
-    progress,
     table,
     user_of,
 )
-from studio.errors import InputError, StudioError
-from studio.jobs import Figures, legal_actions, perform
+from components.running import (
+    RUN_ACTIONS,
+    act_on,
+    after_key,
+    curve_of,
+    legal_buttons,
+    measured,
+    newest_samples,
+    run_bar,
+    run_buttons,
+    run_title,
+    samples,
+    small_plot,
+)
+from studio.errors import StudioError
+from studio.jobs import Figures
 from studio.jobs.figures import Curves
 from studio.models import EMBEDDED
 from studio.recipes.lora import Lora
@@ -43,9 +54,15 @@ from studio.workspace import Workspace
 
 __all__ = ["TuningWidgets", "build"]
 
-_POINTS = 400  # per curve; more only slows the page
 _THREE = ("data", "base", "effort")
-_ACTIONS = ("pause", "cancel", "resume")
+_HUE = "#0d9488"  # of L2
+_MEASURED = {
+    "Loss": ("loss", "{:.3f}"),
+    "Validation loss": ("validation_loss", "{:.3f}"),
+    "Learning rate": ("learning_rate", "{:.1e}"),
+    "Learned tokens a second": ("learned_tokens_per_second", "{:.0f}"),
+    "Memory": ("memory_gb", "{:.1f} GB"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +82,7 @@ def build(workspace: Workspace) -> TuningWidgets:
         handler(page.begin),
         [page.key, *page.knobs.inputs],
         [page.key, page.shown, *page.run_outputs],
-        validator=_after_key(page.knobs.validator()),
+        validator=after_key(page.knobs.validator()),
         api_name="tune_lora",
     )
     _wire_run(page)
@@ -144,24 +161,11 @@ class _Page:
     def _lay_out_run(self) -> None:
         self.title, self.bar = markup(), markup()
         with gr.Row(elem_classes=["form-row"]):
-            self.actions = {
-                name: gr.Button(name.capitalize(), min_width=90, scale=0, elem_id=f"{name}-run") for name in _ACTIONS
-            }
+            self.actions = run_buttons()
             self.try_it = gr.Button("Try it beside its base", min_width=180, scale=0, elem_id="try-run")
         with gr.Row():
             with gr.Column(scale=3, min_width=380):
-                self.curve = gr.LinePlot(
-                    x="step",
-                    y="loss",
-                    color="measured on",
-                    x_title="Step",
-                    y_title="Loss (nats per learned token)",
-                    color_map={"training": "#94a3b8", "validation": "#0d9488"},
-                    height=280,
-                    label="Loss",
-                    show_label=False,
-                    buttons=[],
-                )
+                self.curve = small_plot("Loss (nats per learned token)", _HUE)
             with gr.Column(scale=2, min_width=260):
                 self.facts = markup()
         self.samples = markup()
@@ -207,9 +211,7 @@ class _Page:
         return [secrets.token_hex(8), str(job.id), *self.show(str(job.id))]
 
     def act(self, action: str, request: gr.Request, run: str) -> list[Any]:
-        if not run.isdigit():
-            raise InputError("No run is chosen. Choose one in the table of runs.")
-        perform(self.store, self.workspace.path, int(run), action, by=user_of(request))
+        act_on(self.workspace, run, action, by=user_of(request))
         return self.show(run)
 
     def pick(self, event: gr.SelectData) -> str:
@@ -222,15 +224,6 @@ def _wire_run(page: _Page) -> None:
         button.click(handler(partial(page.act, name)), page.shown, page.run_outputs, api_name=f"{name}_run", **quiet)
     page.runs.select(handler(page.pick), None, page.shown, **quiet)
     page.shown.change(handler(page.show), page.shown, page.run_outputs, **quiet)
-
-
-def _after_key(validator: Any) -> Any:
-    """The form's validator, for a listener whose first input is the client key."""
-
-    def check(_key: str, *values: Any) -> list[dict[str, Any]]:
-        return [gr.validate(True, ""), *validator(*values)]
-
-    return check
 
 
 def _plan(workspace: Workspace, values: dict[str, Any]) -> str:
@@ -250,50 +243,30 @@ def _plan(workspace: Workspace, values: dict[str, Any]) -> str:
 def _run(workspace: Workspace, figures: Figures, run: str) -> list[Any]:
     """Values for the widgets of the run on screen."""
     if not run.isdigit():
-        return [gr.Column(visible=False), *[gr.skip()] * (len(_ACTIONS) + 6)]
+        return [gr.Column(visible=False), *[gr.skip()] * (len(RUN_ACTIONS) + 6)]
     try:
         job = workspace.store.job(int(run))
         curves = figures.of(job.id)
-        answers = workspace.store.job_events(job.id, kinds=["sample"])
+        answers = newest_samples(workspace.store, job.id)
     except StudioError as error:
-        off = [gr.Button(visible=False)] * (len(_ACTIONS) + 1)
+        off = [*legal_buttons(workspace, None), gr.Button(visible=False)]
         return [gr.Column(visible=True), notice(str(error), "bad"), "", *off, _curve(Curves()), "", ""]
-    legal = legal_actions(job, workspace.path)
     return [
         gr.Column(visible=True),
-        _title(job),
-        _bar(job, curves.latest),
-        *(gr.Button(visible=name in legal) for name in _ACTIONS),
+        run_title(job, chip(f"answers as run:{job.id}", "L2")),
+        run_bar(job, curves.latest, _done(job)),
+        *legal_buttons(workspace, job),
         gr.Button(visible=job.state == "done"),
         _curve(curves),
         _facts(job, curves.latest),
-        _samples([e.payload for e in answers]),
+        _samples(answers),
     ]
 
 
-def _title(job: Job) -> str:
-    tone = {"done": "good", "failed": "bad", "lost": "bad", "cancelled": "caution", "paused": "caution"}.get(
-        job.state, ""
-    )
-    answers = f" {chip(f'answers as run:{job.id}', 'L2')}" if job.state == "done" else ""
-    return (
-        f'<div class="run-title"><h2>run:{job.id} <small>{html.escape(job.title)}</small></h2>'
-        f"{chip(job.state, tone)}{answers}</div>"  # type: ignore[arg-type]
-    )
-
-
-def _bar(job: Job, latest: dict[str, float]) -> str:
-    if job.error:
-        return notice(job.error, "bad" if job.state in ("failed", "lost") else "caution")
-    if job.state == "done":
-        before, after = latest_validation(job)
-        gain = f" Validation loss {before:.2f} → {after:.2f}." if before is not None and after is not None else ""
-        return notice(f"Tuned in {duration((job.result or {}).get('train_seconds', 0))}.{gain}", "good")
-    left = latest.get("seconds_left")
-    eta = f" · {duration(left)} left" if left is not None and job.state == "running" and job.step else ""
-    step = f"step {job.step} of {job.total}" if job.total else ""
-    words = " · ".join(part for part in (step, job.message or job.state) if part)
-    return progress(job.progress, words + eta)
+def _done(job: Job) -> str:
+    before, after = latest_validation(job)
+    gain = f" Validation loss {before:.2f} → {after:.2f}." if before is not None and after is not None else ""
+    return f"Tuned in {duration((job.result or {}).get('train_seconds', 0))}.{gain}"
 
 
 def latest_validation(job: Job) -> tuple[float | None, float | None]:
@@ -302,21 +275,12 @@ def latest_validation(job: Job) -> tuple[float | None, float | None]:
     return result.get("validation_loss_before"), result.get("validation_loss")
 
 
-def _curve(curves: Curves) -> pd.DataFrame:
-    points = [(step, value, "training") for step, value in curves.curve("loss", _POINTS)]
-    points += [(step, value, "validation") for step, value in curves.curve("validation_loss", _POINTS)]
-    return pd.DataFrame(points, columns=["step", "loss", "measured on"])
+def _curve(curves: Curves) -> Any:
+    return curve_of(curves, "loss", "validation_loss")
 
 
 def _facts(job: Job, latest: dict[str, float]) -> str:
-    rows = {
-        "Loss": ("loss", "{:.3f}"),
-        "Validation loss": ("validation_loss", "{:.3f}"),
-        "Learning rate": ("learning_rate", "{:.1e}"),
-        "Learned tokens a second": ("learned_tokens_per_second", "{:.0f}"),
-        "Memory": ("memory_gb", "{:.1f} GB"),
-    }
-    found = {name: shape.format(latest[key]) for name, (key, shape) in rows.items() if key in latest}
+    found = measured(latest, _MEASURED)
     if job.result and job.result.get("new_parameters"):
         found["New parameters"] = f"{job.result['new_parameters']:,}"
     if job.attempt > 1:
@@ -325,18 +289,8 @@ def _facts(job: Job, latest: dict[str, float]) -> str:
 
 
 def _samples(rows: list[dict[str, Any]]) -> str:
-    """The newest answers to the same few prompts, base beside tuned."""
-    if not rows:
-        return ""
-    step = max(r["step"] for r in rows)
-    newest = [r for r in rows if r["step"] == step]
-    cells = "".join(
-        f'<div class="sample"><p class="quiet">{html.escape(r["prompt"])}</p>'
-        f"<div><h4>Base</h4><p>{html.escape(r['answers']['base'])}</p></div>"
-        f"<div><h4>Tuned, step {step}</h4><p>{html.escape(r['answers']['tuned'])}</p></div></div>"
-        for r in newest
-    )
-    return f'<div class="samples"><h3>Answers to records it does not learn from</h3>{cells}</div>'
+    title = "Answers to records it does not learn from"
+    return samples(rows, title, ("base", "Base"), ("tuned", "Tuned, step"))
 
 
 def _runs(workspace: Workspace) -> list[list[Any]]:

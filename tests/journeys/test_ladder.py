@@ -195,8 +195,8 @@ def test_6_answers_are_sampled_and_ranked_by_keyboard(page: Page, studio: Studio
     labeling = open_tab(page, "Labeling")
     labeling.get_by_role("button", name="Batches and sampling").click()
     choose(page, labeling, "Prompts", "prompts:brackenfold@1")
-    fill(labeling, "Batch", "afternoon")
-    labeling.get_by_role("button", name="More settings").click()
+    labeling.locator("#sample-batch").get_by_role("textbox").fill("afternoon")
+    labeling.get_by_role("button", name="How many and how varied").click()
     for label, value in (("Prompts to ask", "30"), ("Answers per prompt", "2"), ("Max tokens", "16")):
         fill(labeling, label, value)
     labeling.get_by_role("button", name="Start sampling").click()
@@ -217,17 +217,18 @@ def test_6_answers_are_sampled_and_ranked_by_keyboard(page: Page, studio: Studio
 def test_7_a_reward_model_learns_and_the_policy_from_it(page: Page, studio: Studio):
     store = store_of(studio)
     alignment = open_tab(page, "Alignment")
-    alignment.get_by_role("button", name="Advanced").first.click()
-    fill(alignment, "Epochs", "1")
+    training, aligning = alignment.locator("#step-reward"), alignment.locator("#step-ppo")
+    training.get_by_role("button", name="Advanced").click()
+    fill(training, "Epochs", "1")
     alignment.get_by_role("button", name="Train the reward model").dblclick()  # a double click starts one run
     reward = is_done(store, "reward")
     assert [j.id for j in store.jobs() if j.kind == "reward"] == [reward.id]
     expect(alignment.get_by_text(f"run:{reward.id}").first).to_be_visible(timeout=30_000)
 
-    fill(alignment, "Iterations", "2")
-    alignment.get_by_role("button", name="Advanced").last.click()
+    fill(aligning, "Iterations", "2")
+    aligning.get_by_role("button", name="Advanced").click()
     for label, value in (("Answers per iteration", "4"), ("Answers per step", "2"), ("Longest answer", "12")):
-        fill(alignment, label, value)
+        fill(aligning, label, value)
     alignment.get_by_role("button", name="Align the model").click()
     assert wait_until(lambda: any(j.kind == "ppo" for j in store.jobs()), 20)
     page.reload()  # the run does not need this page
