@@ -25,6 +25,7 @@ from components.alignment_cards import (
     labels,
     ppo_figures,
     rail,
+    rail_box,
     result,
     reward_done,
     reward_facts,
@@ -89,7 +90,7 @@ _PPO_LISTS = ("base", "reward", "prompts")
 _PPO_FIRST = (*_PPO_LISTS, "iterations", "kl_coef")
 _NO_WEIGHTS = ("echo", "endpoint")
 _SAMPLES = "Answers to validation prompts, the likeliest of each model"
-_TO_THE_TOP = "() => document.querySelector('.alignment .rail')?.scrollIntoView({ block: 'center' })"
+_TO_THE_TOP = "() => { window.scrollTo({ top: 0 }) }"
 _NOT_YET = SnapshotRef("prefs:not-yet-frozen@1")  # stands in the form until Start has frozen the batch
 # (metric in training, metric at evaluations, what stands above the plot, its y axis)
 _CURVES = (
@@ -146,7 +147,7 @@ class _Page:
                     "Aligned run",
                 )
             )
-        self.rail = markup(label="Steps")
+        self.rail = rail_box()
         self.trouble = markup(label="What went wrong", visible=False)
         self.empty = empty_state(
             "Nothing is labelled yet. A model answers prompts a few times, people rank its answers, and a reward model "
@@ -447,7 +448,9 @@ def _wire(page: _Page) -> None:
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     look = {"fn": handler(page.look), "inputs": page.look_inputs, "outputs": page.look_outputs, **quiet}
     page.shown.change(**look)
-    page.runs.pick(handler(picked), None, page.shown, js=_TO_THE_TOP, **quiet)
+    page.runs.pick(handler(picked), None, page.shown, **quiet).then(
+        None, None, None, js=_TO_THE_TOP, api_visibility="private"
+    )
     # Another batch is another line: whichever run was on screen is not asked for any more.
     page.batch.input(None, None, page.shown, js="() => ''", **quiet).then(**look)
     page.train.click(

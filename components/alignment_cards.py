@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import gradio as gr
+
 from components.charts import compact
 from components.frame import chip, duration, facts, notice, progress
 from components.picking import rows_to_pick
@@ -25,6 +27,7 @@ __all__ = [
     "labels",
     "ppo_figures",
     "rail",
+    "rail_box",
     "report_card",
     "result",
     "reward_done",
@@ -35,6 +38,12 @@ __all__ = [
 
 ANCHORS = ("step-labels", "step-reward", "step-ppo", "step-result")
 
+_TO_STEP = """
+element.addEventListener('click', (event) => {
+  const step = event.target.closest('[data-to]');
+  if (step) document.getElementById(step.dataset.to)?.scrollIntoView({ block: 'start' });
+});
+"""
 _PURPOSES = (
     "People rank answers of the tuned model, best first.",
     "Learns from the rankings to score an answer the way people would.",
@@ -68,6 +77,12 @@ def rail(line: Line) -> str:
     return f'<ol class="rail">{"".join(_place(s, anchor, s == line.current) for s, anchor in places)}</ol>'
 
 
+def rail_box() -> gr.HTML:
+    """Where the rail stands. A link to a place on the page would lose the address: Gradio's pages have a base of their
+    own."""
+    return gr.HTML("", label="Steps", js_on_load=_TO_STEP, apply_default_css=False, padding=False)
+
+
 def heads(line: Line, outlooks: Mapping[str, Cost]) -> list[str]:
     """The first lines of the four cards; `outlooks` are the costs of steps by the kind of their runs."""
     batch = line.batch
@@ -97,8 +112,8 @@ def _purposes(line: Line, outlooks: Mapping[str, Cost]) -> list[str]:
 def _place(step: Step, anchor: str, is_current: bool) -> str:
     now = ' aria-current="step"' if is_current else ""
     return (
-        f'<li data-state="{step.state}"{now}><a href="#{anchor}">{_number(step)}'
-        f"<span><b>{html.escape(step.name)}</b><small>{html.escape(step.words)}</small></span></a></li>"
+        f'<li data-state="{step.state}"{now}><button type="button" data-to="{anchor}">{_number(step)}'
+        f"<span><b>{html.escape(step.name)}</b><small>{html.escape(step.words)}</small></span></button></li>"
     )
 
 

@@ -160,7 +160,7 @@ def _wire_edges(
             given,
             [pulse.open_tab, bar, *outputs],
             api_visibility="private",
-        ).success(None, None, None, js="() => window.scrollTo(0, 0)", api_visibility="private")
+        ).success(None, None, None, js="() => { window.scrollTo({ top: 0 }) }", api_visibility="private")
 
     def try_it(run: str) -> list[Any]:
         return beside_base(workspace, run)

@@ -391,14 +391,16 @@ def _shown(partials: Sequence[Partial], refs: Sequence[ModelRef], tickets: Seque
             values += [gr.Column(visible=False), *[gr.skip()] * 5]
             continue
         partial = partials[place]
+        is_growing = bool(partial.text) and not partial.is_over
         is_whole = partial.is_over and bool(partial.text)
         values += [
             gr.Column(visible=True),
             _head(refs[place], partial),
             partial.text,
             tickets[place],
-            gr.Button("Keep", interactive=is_whole),
-            gr.Button("To dataset", interactive=is_whole),
+            # Left alone while it grows: a piece that arrives after Stop must not take back what Stop allowed.
+            gr.skip() if is_growing else gr.Button("Keep", interactive=is_whole),
+            gr.skip() if is_growing else gr.Button("To dataset", interactive=is_whole),
         ]
     return values
 
