@@ -302,7 +302,8 @@ class _Page:
         is_empty = line.batch is None and not runs
         splits = judged_splits(self.store, line.batch) if line.batch else {}
         is_aligned = line.ppo is not None and line.ppo.state == "done"
-        outlooks = {kind: outlook(self.store, kind) for kind in (Reward.kind, Ppo.kind)}
+        kinds = {1: Reward.kind, 2: Ppo.kind}
+        outlooks = {at: outlook(self.store, kind) for at, kind in kinds.items() if line.steps[at].state == "locked"}
         can_simulate = line.batch is not None and line.batch.judged < line.batch.items and not line.simulating
         return {
             self.rail: rail(line),

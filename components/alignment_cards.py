@@ -83,8 +83,8 @@ def rail_box() -> gr.HTML:
     return gr.HTML("", label="Steps", js_on_load=_TO_STEP, apply_default_css=False, padding=False)
 
 
-def heads(line: Line, outlooks: Mapping[str, Cost]) -> list[str]:
-    """The first lines of the four cards; `outlooks` are the costs of steps by the kind of their runs."""
+def heads(line: Line, outlooks: Mapping[int, Cost]) -> list[str]:
+    """The first lines of the four cards; `outlooks` are the costs of those that cannot start yet, by place."""
     batch = line.batch
     marks = (
         _simulated(batch.simulated, batch.judgements) if batch else "",
@@ -97,15 +97,14 @@ def heads(line: Line, outlooks: Mapping[str, Cost]) -> list[str]:
     return [_head(step, step == line.current, purpose, mark, job) for step, purpose, mark, job in parts]
 
 
-def _purposes(line: Line, outlooks: Mapping[str, Cost]) -> list[str]:
+def _purposes(line: Line, outlooks: Mapping[int, Cost]) -> list[str]:
     """What the steps are for, and what those that cannot start yet are going to cost."""
     found = list(_PURPOSES)
     if line.newer:
         newer = "1 judgement is" if line.newer == 1 else f"{line.newer} judgements are"
         found[1] += f" {newer} newer than it: train another one to use what was said since."
-    for place, cost in ((1, outlooks[Reward.kind]), (2, outlooks[Ppo.kind])):
-        if line.steps[place].state == "locked":
-            found[place] += f" {cost.sentence}"
+    for place, cost in outlooks.items():
+        found[place] += f" {cost.sentence}"
     return found
 
 
