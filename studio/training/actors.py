@@ -75,12 +75,15 @@ class Actors:
             self.causal.disable_input_require_grads()  # which enabling turned on
 
     def _switch(self, name: str | None) -> None:
+        if name == self._player:
+            return  # peft goes over every module several times: most of what a turn of a small model would cost
         tuner: Any = self.model.base_model
         # Not by peft's disable_adapter(): within it, a turn of an adapter would be one of the base, without an error.
         if name is None:
             tuner.disable_adapter_layers()
         else:
-            tuner.enable_adapter_layers()
+            if self._player is None:
+                tuner.enable_adapter_layers()
             self.model.set_adapter(name, inference_mode=True)
         self._player = name
         self._put_flags_back()
