@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 from benchmarks.report import row
-from studio.engine.packing import pack
 from studio.models import EMBEDDED, convert, resolve
 from studio.settings import Settings
 from studio.specs import Sampling, user
 from studio.training.conversation import encode_prompt
 from studio.training.decode import generate
 from studio.training.loading import best_dtype, load_base, load_tokenizer
+from studio.training.packing import pack, packed
 
 RUNS = 5
 QUESTIONS = (
@@ -43,7 +43,8 @@ def main() -> None:
 
 def _own(model: Any, prompts: list[list[int]], tokens: int) -> float:
     started = time.perf_counter()
-    made = generate(model, prompts, Sampling(max_tokens=tokens), ())
+    with packed(model):
+        made = generate(model, prompts, Sampling(max_tokens=tokens), ())
     return sum(len(g.ids) for g in made) / (time.perf_counter() - started)
 
 

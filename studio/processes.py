@@ -8,6 +8,7 @@ another program by now.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import json
 import os
@@ -25,7 +26,9 @@ __all__ = [
     "Holder",
     "Lock",
     "alive",
+    "give_memory_back",
     "holder",
+    "keep_freed_memory",
     "signal_holder",
     "spawn",
     "stop_holder",
@@ -35,6 +38,9 @@ __all__ = [
 
 _POLL_SECONDS = 0.05
 _CLOCK_SLACK_SECONDS = 2.0
+# Of glibc's mallopt(3).
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+_MUCH = 2**30
 
 
 @dataclass(frozen=True)
@@ -208,3 +214,26 @@ def _write_holder(descriptor: int, who: Holder) -> None:
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(asdict(who)).encode(), 0)
+
+
+def keep_freed_memory() -> None:
+    """Let this process reuse the memory of large tensors instead of handing it back and forth; for one that computes.
+
+    By default the C library maps every large block anew, and the kernel clears it page by page: choosing one token for
+    32 rows of a 49k vocabulary takes 5 ms that way and 1.6 ms with this. Does nothing where there is no glibc.
+    """
+    if (libc := _glibc()) is not None:
+        libc.mallopt(_M_TRIM_THRESHOLD, _MUCH)
+        libc.mallopt(_M_MMAP_THRESHOLD, _MUCH)
+        libc.mallopt(_M_ARENA_MAX, 1)  # the arenas of other threads hold 64 MB at most
+
+
+def give_memory_back() -> None:
+    """Hand what is free to the system, after something large was put away."""
+    if (libc := _glibc()) is not None:
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    libc = ctypes.CDLL(None)
+    return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None

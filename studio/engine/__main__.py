@@ -9,7 +9,7 @@ from pathlib import Path
 import uvicorn
 
 from studio.offline import forbid_outbound_calls
-from studio.processes import Lock
+from studio.processes import Lock, keep_freed_memory
 
 
 def main() -> None:
@@ -19,6 +19,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="CPU threads; all cores when left out")
     options = parser.parse_args()
     forbid_outbound_calls()
+    keep_freed_memory()
     # The first one stays; a second one leaves, and whoever started it uses the first.
     lock = Lock.take(options.folder / "engine.lock", note="engine", wait=1.5)
     if lock is None:

@@ -17,11 +17,12 @@ from peft import PeftConfig, PeftModel
 from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
-from studio.engine.packing import pack
 from studio.errors import ModelError, Unsupported
 from studio.models import Weights
 from studio.models.files import weight_files
+from studio.processes import give_memory_back
 from studio.training.loading import load_base, load_tokenizer
+from studio.training.packing import pack, packed
 
 __all__ = ["Shelf", "Tokenizers"]
 
@@ -74,17 +75,20 @@ class Shelf:
         if weights.adapter is not None:
             self._put_on(base, weights, weights.adapter)
             base.model.set_adapter(weights.key)
-            yield base.model
+            with packed(base.model, weights.key):
+                yield base.model
         elif isinstance(base.model, PeftModel):
-            with base.model.disable_adapter():
+            with base.model.disable_adapter(), packed(base.model):
                 yield base.model
         else:
-            yield base.model
+            with packed(base.model):
+                yield base.model
 
     def clear(self) -> None:
         """Free the memory."""
         self._base = None
         gc.collect()
+        give_memory_back()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 

@@ -23,7 +23,7 @@ from studio.tasks import Lane, Run, Task
 
 __all__ = ["SampleAnswers", "prompts_of"]
 
-_ROWS = 32  # answers asked for in one call: as many as the engine decodes together
+_ROWS = 64  # answers asked for in one call: as many as the engine decodes together
 _MOST_PROMPTS = 5000
 
 

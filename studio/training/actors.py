@@ -19,6 +19,7 @@ from torch import nn
 
 from studio.models import Weights
 from studio.training.loading import load_base
+from studio.training.packing import pack
 
 __all__ = ["Actors", "new_adapter", "put_on"]
 
@@ -103,9 +104,11 @@ def put_on(model: Any, folder: Path, name: str) -> PeftModel:
     return PeftModel.from_pretrained(model, str(folder), **settings)
 
 
-def new_adapter(weights: Weights, rank: int, alpha: int, name: str = "default") -> PeftModel:
-    """The base with a new adapter, or with a copy of the adapter the base itself is."""
+def new_adapter(weights: Weights, rank: int, alpha: int, name: str = "default", *, samples: bool = False) -> PeftModel:
+    """The base with a new adapter, or with a copy of the adapter the base itself is; packed if it `samples` as well."""
     base = load_base(weights)
+    if samples:
+        pack(base)
     if weights.adapter is not None:
         return put_on(base, weights.adapter, name)
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")

@@ -28,6 +28,7 @@ OnToken = Callable[[int, int], bool]
 
 _ROOM_STEP = 128
 _LIKELIEST = (64, 1024)
+_BLOCK = 256
 
 
 @dataclass
@@ -287,17 +288,39 @@ class _Chooser:
             logits = _penalised(logits.float(), self._seen, self._sampling.repetition_penalty)
         if self._draws is None:
             return logits.max(-1).indices  # argmax takes five times as long in bfloat16
-        heights = warp(logits.float(), self._sampling).softmax(-1).cumsum(-1)
-        # Scaled by the sum as it came out, and strictly below it: rounding must never pick a filtered token.
-        drawn = self._draws[:, self._step, None] * heights[:, -1:]
-        drawn = torch.minimum(drawn, heights[:, -1:] * (1 - 2**-20))
-        return torch.searchsorted(heights, drawn, right=True).squeeze(-1)
+        return _drawn(warp(logits.float(), self._sampling), self._draws[:, self._step, None])
 
     def keep(self, order: list[int]) -> None:
         if self._draws is not None:
             self._draws = self._draws[torch.tensor(order, device=self._draws.device)]
         if self._seen is not None:
             self._seen = self._seen[torch.tensor(order, device=self._seen.device)]
+
+
+def _drawn(logits: Tensor, draws: Tensor) -> Tensor:
+    """The token of each row at which the running sum of its probabilities passes the draw in [0, 1), [rows].
+
+    In two levels, blocks of tokens and tokens of one block: a running sum over a large vocabulary takes twice as long as
+    all the rest. Shapes: [rows, vocabulary] and [rows, 1].
+    """
+    probabilities = logits.softmax(-1)
+    if rest := -logits.shape[-1] % _BLOCK:
+        probabilities = torch.nn.functional.pad(probabilities, (0, rest))
+    blocks = probabilities.unflatten(-1, (-1, _BLOCK))
+    sums = blocks.sum(-1).cumsum(-1)
+    block, left = _passed(sums, draws * sums[:, -1:])
+    within = blocks.take_along_dim(block.unsqueeze(-1), 1).squeeze(1).cumsum(-1)
+    place, _ = _passed(within, left)
+    return (block * _BLOCK + place).squeeze(-1)
+
+
+def _passed(sums: Tensor, height: Tensor) -> tuple[Tensor, Tensor]:
+    """Where running sums first pass a height, and how far it lies above the sum before that; both [rows, 1]."""
+    # Strictly below the whole sum: rounding must never pick a filtered token.
+    height = torch.minimum(height, sums[:, -1:] * (1 - 2**-20))
+    place = torch.searchsorted(sums, height, right=True)
+    before = sums.gather(-1, (place - 1).clamp(min=0))
+    return place, height - before.where(place > 0, 0)
 
 
 def row_seed(seed: int, row: int) -> int:

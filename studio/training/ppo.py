@@ -37,6 +37,7 @@ from studio.training.actors import Actors
 from studio.training.decode import Generated, generate, row_seed
 from studio.training.logprobs import Sequences, hidden_states, lay_out, token_logprobs
 from studio.training.optimizer import Optimizer
+from studio.training.packing import packed
 
 __all__ = [
     "AdaptiveKL",
@@ -390,7 +391,7 @@ class Trainer:
             return bool(self._stop_requested())
 
         sampling = Sampling(temperature=temperature, max_tokens=self.knobs.max_tokens)
-        with self.actors.playing(adapter) as model:
+        with self.actors.playing(adapter) as model, packed(model, adapter):
             answers = generate(model, prompts, sampling, self._stops, on_token=watch, window=self._window, seeds=seeds)
         self._go_on_or_leave()
         return answers
