@@ -19,11 +19,12 @@ import torch
 
 from benchmarks.report import row
 from studio.models import EMBEDDED, convert, resolve
+from studio.processes import keep_freed_memory
 from studio.settings import Settings
 from studio.specs import user
 from studio.training import alignment
 from studio.training.actors import new_adapter
-from studio.training.conversation import encode_prompt, stop_ids
+from studio.training.conversation import encode_prompt, end_of_turn, stop_ids
 from studio.training.loading import load_tokenizer
 from studio.training.ppo import Knobs, Trainer
 from studio.training.reward import RewardHead
@@ -65,7 +66,7 @@ def measure(mode: str) -> dict[str, object]:
         torch.manual_seed(0)
         actors, head, reference = alignment.cast(weights, replace(weights, adapter=scorer), knobs)
     stops = stop_ids(tokenizer)
-    score = alignment.scorer(actors, head, min(stops), tokenizer.pad_token_id)
+    score = alignment.scorer(actors, head, end_of_turn(tokenizer), tokenizer.pad_token_id)
     trainer = Trainer(actors, reference, prompts, score, stops, knobs, pad=tokenizer.pad_token_id)
     figures = [trainer.iterate() for _ in range(ITERATIONS)][1:]
     times = {name: sum(f[name] for f in figures) / len(figures) for name in figures[0] if name.startswith("time/")}
@@ -78,6 +79,7 @@ def measure(mode: str) -> dict[str, object]:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
+        keep_freed_memory()  # as a worker does
         print(json.dumps(measure(sys.argv[1])))
     else:
         main()

@@ -264,11 +264,18 @@ def result(job: Job | None) -> str:
     before, best = found.get("before"), found.get("best")
     made = chip(f"run:{job.id}", "L3", "Its name wherever a model is chosen")
     said = "".join(notice(sentence, "caution") for sentence in remarks(found))
+    where = f"on {found.get('evaluated', 'the')} validation prompts"
     measures = (
         _change(
-            "Score", signed(before["score"]), signed(best["score"]), "1 is one deviation among the labelled answers"
+            "Score",
+            where,
+            signed(before["score"]),
+            signed(best["score"]),
+            "1 is one deviation among the labelled answers",
         )
-        + _change("Distance (KL)", _nats(before), f"{_nats(best)} nats", "of whole answers from the tuned model's")
+        + _change(
+            "Distance (KL)", where, _nats(before), f"{_nats(best)} nats", "of whole answers from the tuned model's"
+        )
         + _kept(best["iteration"], found)
         if before and best
         else '<p class="not-defined">Score and KL: <b>not defined</b> (no validation prompt)</p>'
@@ -279,9 +286,9 @@ def result(job: Job | None) -> str:
     )
 
 
-def _change(name: str, before: str, after: str, note: str) -> str:
+def _change(name: str, where: str, before: str, after: str, note: str) -> str:
     return (
-        f"<div><h4>{name} <small>on the validation prompts</small></h4>"
+        f"<div><h4>{name} <small>{html.escape(where)}</small></h4>"
         f'<p><span>{before}</span><i aria-label="became">→</i><b>{after}</b></p><small>{html.escape(note)}</small></div>'
     )
 

@@ -74,7 +74,7 @@ def stop_studio(studio: Studio) -> None:
         studio.process.kill()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def short_runtime() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="ladder-j-"))
     yield folder

@@ -145,6 +145,7 @@ class Ppo(Recipe):
             "skipped": outcome.skipped,
             "left_out": aligned.left_out,
             "prompts": aligned.prompts,
+            "evaluated": aligned.evaluated,
         }
 
 

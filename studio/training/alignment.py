@@ -13,7 +13,7 @@ from studio.models import Weights
 from studio.specs import Message
 from studio.tasks import Run
 from studio.training.actors import Actors, new_adapter, put_on
-from studio.training.conversation import encode_prompt, stop_ids
+from studio.training.conversation import encode_prompt, end_of_turn, stop_ids
 from studio.training.decode import Generated
 from studio.training.loading import load_tokenizer, make_room
 from studio.training.logprobs import refuse_reshaped_logits
@@ -33,6 +33,7 @@ class Aligned:
     new_parameters: int
     left_out: int
     prompts: int
+    evaluated: int  # validation prompts
 
 
 def align(
@@ -68,7 +69,7 @@ def align(
         actors,
         reference,
         fitting,
-        scorer(actors, head, min(stops), pad),
+        scorer(actors, head, end_of_turn(tokenizer), pad),
         stops,
         knobs,
         pad=pad,
@@ -82,7 +83,7 @@ def align(
         run.say("Saving the adapter.")
         save_adapter(actors.model, run.output / "model", str(weights.ref), "policy")
     added = sum(p.numel() for p in actors.parameters("policy").values())
-    return Aligned(outcome, added, len(encoded) - len(fitting), len(fitting))
+    return Aligned(outcome, added, len(encoded) - len(fitting), len(fitting), len(looked_at))
 
 
 def refuse_other_base(weights: Weights, reward: Weights) -> None:
@@ -99,7 +100,7 @@ def cast(weights: Weights, reward: Weights, knobs: Knobs) -> tuple[Actors, Rewar
     the bare base where nothing was tuned. Either way the policy begins as the reference."""
     if reward.adapter is None:
         raise RunError(f"{reward.ref} has no adapter to score with. Choose a run of the recipe `reward`.")
-    model = new_adapter(weights, _RANK, _ALPHA, "policy")
+    model = new_adapter(weights, _RANK, _ALPHA, "policy", samples=True)
     reference = None
     if weights.adapter is not None:
         put_on(model, weights.adapter, "reference")

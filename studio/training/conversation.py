@@ -19,7 +19,7 @@ from studio.specs import Message
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["MASKED", "Example", "encode_example", "encode_prompt", "render", "stop_ids"]
+__all__ = ["MASKED", "Example", "encode_example", "encode_prompt", "end_of_turn", "render", "stop_ids"]
 
 MASKED = -100  # the label that cross-entropy leaves out
 
@@ -91,6 +91,12 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
         special = [token for token in _ids(tokenizer, after) if token in tokenizer.all_special_ids]
         found |= set(special[:1])
     return frozenset(found)
+
+
+def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that the template writes after an answer: the last one of a conversation to learn from."""
+    turns = [Message(role="user", content=_PROBE), Message(role="assistant", content=_PROBE)]
+    return encode_example(tokenizer, turns).ids[-1]
 
 
 def _pieces(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[tuple[str, bool]]:

@@ -15,6 +15,7 @@ from studio.example import SNAPSHOT
 from studio.processes import wait_until
 from studio.specs import Completion, ModelRef, Sampling, user
 from studio.store import NewItem, Prompt, RankedItem, Store
+from tests.desk_keys import decide
 from tests.fixtures_journeys import Studio
 from tests.fixtures_pages import call
 
@@ -62,19 +63,6 @@ def key_of(page: Page, words: str) -> str:
 def rank(page: Page, *grades: int) -> None:
     """Place these grades, best first, and wait for the next item (or the end)."""
     decide(page, *(key_of(page, f"grade {grade}") for grade in grades))
-
-
-def decide(page: Page, *keys: str) -> None:
-    """Press the keys that settle this item, and wait for the next one (or the end)."""
-    before = page.locator(".desk-prompt").text_content()
-    for key in keys:
-        page.keyboard.press(key)
-    page.wait_for_function(
-        """(before) => { const seen = (s) => document.querySelector(s).checkVisibility();
-             return seen('.desk-item') ? document.querySelector('.desk-prompt').textContent !== before : seen('.onward') }""",
-        arg=before,
-        polling="raf",
-    )
 
 
 def stored(store: Store, batch: str) -> list[list[list[int]]]:

@@ -1,4 +1,4 @@
-"""One person's way up the first two rungs, in a real browser: prompt, upload, tune, compare.
+"""One person's way up all three rungs, in a real browser: prompt, upload, tune, compare, label, reward, align.
 
 The tests of this file stand on each other: they are one afternoon in one workspace.
 """
@@ -17,6 +17,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from studio.processes import holder, wait_until
 from studio.store import Job, Store
+from tests.desk_keys import decide
 from tests.fixtures_journeys import ROOT, Studio, free_port, start_studio, stop_studio
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(600)]
@@ -175,7 +176,94 @@ def test_5_compare_says_whether_it_was_worth_it(page: Page, studio: Studio):
     expect(compare.get_by_text(re.compile(r"168")).first).to_be_visible()
 
 
-def test_6_models_and_jobs_tell_where_it_came_from(page: Page, studio: Studio):
+def fill(where: Locator, label: str, value: str) -> None:
+    """Type into a field and leave it, which is when it counts."""
+    where.get_by_label(label, exact=True).fill(value)
+    where.get_by_label(label, exact=True).press("Tab")
+
+
+def is_done(store: Store, kind: str) -> Job:
+    """Wait for the newest job of that kind and see it done."""
+    assert wait_until(lambda: any(j.kind == kind for j in store.jobs()), 20)
+    job = newest(store, kind)
+    assert wait_until(lambda: store.job(job.id).is_over, RUN_SECONDS), store.job(job.id)
+    assert store.job(job.id).state == "done", store.job(job.id).error
+    return store.job(job.id)
+
+
+def test_6_answers_are_sampled_and_ranked_by_keyboard(page: Page, studio: Studio):
+    store = store_of(studio)
+    labeling = open_tab(page, "Labeling")
+    labeling.get_by_role("button", name="Batches and sampling").click()
+    choose(page, labeling, "Prompts", "prompts:brackenfold@1")
+    labeling.locator("#sample-batch").get_by_role("textbox").fill("afternoon")
+    labeling.get_by_role("button", name="How many and how varied").click()
+    for label, value in (("Prompts to ask", "30"), ("Answers per prompt", "2"), ("Max tokens", "16")):
+        fill(labeling, label, value)
+    labeling.get_by_role("button", name="Start sampling").click()
+    is_done(store, "sample")
+    (batch,) = store.batches()
+    assert batch.items >= 24
+
+    page.goto(f"{studio.url}/?tab=labeling&batch=afternoon")
+    page.wait_for_function("window.ladderReady === true", polling=50)
+    desk = page.locator(".desk")
+    expect(desk.locator(".desk-item")).to_be_visible()
+    for _ in range(batch.items):
+        decide(page, "1")
+    expect(desk.get_by_text(f"All {batch.items} items are judged. Thank you.")).to_be_visible()
+    assert wait_until(lambda: store.batches()[0].human == batch.items, 20)
+
+
+def test_7_a_reward_model_learns_and_the_policy_from_it(page: Page, studio: Studio):
+    store = store_of(studio)
+    alignment = open_tab(page, "Alignment")
+    training, aligning = alignment.locator("#step-reward"), alignment.locator("#step-ppo")
+    training.get_by_role("button", name="Advanced").click()
+    fill(training, "Epochs", "1")
+    alignment.get_by_role("button", name="Train the reward model").dblclick()  # a double click starts one run
+    reward = is_done(store, "reward")
+    assert [j.id for j in store.jobs() if j.kind == "reward"] == [reward.id]
+    expect(alignment.get_by_text(f"run:{reward.id}").first).to_be_visible(timeout=30_000)
+
+    fill(aligning, "Iterations", "2")
+    aligning.get_by_role("button", name="Advanced").click()
+    for label, value in (("Answers per iteration", "4"), ("Answers per step", "2"), ("Longest answer", "12")):
+        fill(aligning, label, value)
+    alignment.get_by_role("button", name="Align the model").click()
+    assert wait_until(lambda: any(j.kind == "ppo" for j in store.jobs()), 20)
+    page.reload()  # the run does not need this page
+    page.wait_for_function("window.ladderReady === true", polling=50)
+    alignment = open_tab(page, "Alignment")
+    ppo = is_done(store, "ppo")
+    expect(alignment.get_by_text(f"run:{ppo.id}").first).to_be_visible(timeout=30_000)
+    assert store.model(f"run:{ppo.id}").base == f"run:{newest(store, 'lora').id}"
+    assert ppo.task["reward"] == f"run:{reward.id}"
+
+
+def test_8_compare_gets_its_third_row(page: Page, studio: Studio):
+    store = store_of(studio)
+    aligned, last = newest(store, "ppo"), newest(store, "compare").id
+    compare = open_tab(page, "Compare")
+    compare.get_by_role("button", name="What to compare").click()
+    choose(page, compare, "Aligned model", f"run:{aligned.id}")
+    choose(page, compare, "Reward model", aligned.task["reward"])
+    choose(page, compare, "Evaluation set", "eval:brackenfold@1")
+    choose(page, compare, "Development set", "eval:brackenfold-development@1")
+    compare.get_by_role("button", name="More settings").click()
+    for prompt in ("Zero-shot", "Few-shot", "Chain of thought"):
+        compare.get_by_label(prompt, exact=True).uncheck()
+    fill(compare, "Max tokens", "16")
+    compare.get_by_role("button", name="Compare", exact=True).click()
+    assert wait_until(lambda: newest(store, "compare").id != last, 20)
+    is_done(store, "compare")
+    table = compare.get_by_role("table").first
+    for rung in ("L1", "L2", "L3"):
+        expect(table.get_by_text(rung, exact=True).first).to_be_visible(timeout=30_000)
+    expect(table.get_by_text(f"run:{aligned.id}").first).to_be_visible()
+
+
+def test_9_models_and_jobs_tell_where_it_came_from(page: Page, studio: Studio):
     store = store_of(studio)
     run = newest(store, "lora")
     models = open_tab(page, "Models")
@@ -188,7 +276,7 @@ def test_6_models_and_jobs_tell_where_it_came_from(page: Page, studio: Studio):
     expect(jobs.get_by_role("log")).to_be_visible()
 
 
-def test_7_a_run_is_cancelled_and_resumed(page: Page, studio: Studio):
+def test_10_a_run_is_cancelled_and_resumed(page: Page, studio: Studio):
     store = store_of(studio)
     tuning = open_tab(page, "Tuning")
     choose(page, tuning, "What to teach", "data:brackenfold@1")
@@ -208,7 +296,7 @@ def test_7_a_run_is_cancelled_and_resumed(page: Page, studio: Studio):
     assert store.job(run).step >= stopped_at
 
 
-def test_8_a_killed_engine_is_a_sentence_and_a_restart(page: Page, studio: Studio, short_runtime: Path):
+def test_11_a_killed_engine_is_a_sentence_and_a_restart(page: Page, studio: Studio, short_runtime: Path):
     playground = ask_for_a_long_answer(page, "the moor")
     (lock,) = short_runtime.glob("*/engine.lock")
     os.kill(holder(lock).pid, signal.SIGKILL)
@@ -219,7 +307,7 @@ def test_8_a_killed_engine_is_a_sentence_and_a_restart(page: Page, studio: Studi
     expect(playground.get_by_text(re.compile(r"\d+ \+ 20 tokens"))).to_be_visible(timeout=FIRST_ANSWER)
 
 
-def test_9_a_second_studio_is_refused_and_a_restart_finds_everything(studio: Studio, short_runtime: Path):
+def test_12_a_second_studio_is_refused_and_a_restart_finds_everything(studio: Studio, short_runtime: Path):
     second = subprocess.run(
         [sys.executable, str(ROOT / "launch.py"), "--port", str(free_port()), "--workspace", str(studio.workspace)],
         capture_output=True,
