@@ -20,13 +20,19 @@ from studio.store.assignments import (
     Ranking,
     TieKind,
 )
+from studio.store.bank import BankVerbs
+from studio.store.chats import ChatVerbs
 from studio.store.completions import Answer, CompletionVerbs
 from studio.store.datasets import Dataset, DatasetVerbs, Record, RecordFilter
+from studio.store.documents import DocumentVerbs
+from studio.store.endpoints import EndpointVerbs
 from studio.store.evaluations import Evaluation, EvaluationVerbs, ScoredItem
+from studio.store.grids import GridVerbs
 from studio.store.jobs import Job, JobEvent, JobVerbs, Metric
 from studio.store.models import Model, ModelVerbs, model_row
 from studio.store.preferences import Batch, NewItem, PreferenceVerbs, Prompt, RankedItem
 from studio.store.snapshots import Snapshot, SnapshotVerbs, read_rows
+from studio.store.templates import TemplateVerbs
 
 __all__ = [
     "Annotator",
@@ -60,7 +66,21 @@ __all__ = [
 ]
 
 
-class Store(CompletionVerbs, DatasetVerbs, EvaluationVerbs, JobVerbs, ModelVerbs, PreferenceVerbs, SnapshotVerbs):
+class Store(
+    BankVerbs,
+    ChatVerbs,
+    CompletionVerbs,
+    DatasetVerbs,
+    DocumentVerbs,
+    EndpointVerbs,
+    EvaluationVerbs,
+    GridVerbs,
+    JobVerbs,
+    ModelVerbs,
+    PreferenceVerbs,
+    SnapshotVerbs,
+    TemplateVerbs,
+):
     """The studio's memory."""
 
     @classmethod

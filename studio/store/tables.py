@@ -329,3 +329,174 @@ evaluation_scores = Table(
     Column("created_at", Double, nullable=False),
     UniqueConstraint("evaluation_id", "scorer"),
 )
+
+# Prompt templates that people wrote; those that ship with the studio are files. A version is never changed.
+prompt_templates = Table(
+    "prompt_templates",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("tags", JSON, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("archived_at", Double),
+)
+
+template_versions = Table(
+    "template_versions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("template_id", Integer, ForeignKey("prompt_templates.id"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("body", JSON, nullable=False),
+    Column("digest", Text, nullable=False),  # start of the SHA-256 of the body
+    Column("note", Text, nullable=False, default=""),
+    Column("author", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("template_id", "version"),
+)
+
+# What somebody is in the middle of writing: survives a reload and a restart, and is no version of anything.
+drafts = Table(
+    "drafts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("key", Text, nullable=False),  # playground, chat:7, ...
+    Column("body", JSON, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    UniqueConstraint("owner", "key"),
+)
+
+# Worked examples to show in prompts, in the order people gave them.
+bank_examples = Table(
+    "bank_examples",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("bank", Text, nullable=False),
+    Column("instruction", Text, nullable=False),
+    Column("context", Text, nullable=False, default=""),
+    Column("reasoning", Text, nullable=False, default=""),  # for prompts that think first
+    Column("response", Text, nullable=False),
+    Column("category", Text, nullable=False, default=""),
+    Column("group_hash", Text, nullable=False),
+    Column("source", Text, nullable=False, default=""),  # a snapshot, or '' when written by hand
+    Column("position", Double, nullable=False),
+    Column("is_on", Boolean, nullable=False, default=True),
+    Column("is_locked", Boolean, nullable=False, default=False),  # in every prompt, whatever a selector says
+    Column("author", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    UniqueConstraint("bank", "group_hash"),
+    Index(None, "bank", "position"),
+)
+
+# Domain documents, unlabelled. The file lies in the workspace; its text is cut into passages.
+documents = Table(
+    "documents",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("format", Text, nullable=False),  # txt | md | html | pdf | docx | csv
+    Column("digest", Text, nullable=False, unique=True),  # SHA-256 of the file
+    Column("path", Text, nullable=False),  # relative to the workspace
+    Column("characters", Integer, nullable=False),
+    Column("language", Text, nullable=False, default=""),  # ISO 639-1; '' when too short to tell
+    Column("author", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("removed_at", Double),
+)
+
+passages = Table(
+    "passages",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("document_id", Integer, ForeignKey("documents.id"), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("place", Text, nullable=False, default=""),  # a heading, page or row: what a citation names
+    Column("text", Text, nullable=False),
+    Column("near_id", Integer),  # an earlier passage that says nearly the same
+    UniqueConstraint("document_id", "position"),
+)
+
+# Servers that answer for us. `key` is encrypted with the workspace's secret, and never leaves the store otherwise.
+endpoints = Table(
+    "endpoints",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("url", Text, nullable=False),
+    Column("key", Text, nullable=False, default=""),
+    Column("key_variable", Text, nullable=False, default=""),  # or the environment variable that has it
+    Column("models", JSON, nullable=False),
+    Column("prompt_price", Double),  # per million tokens; empty until somebody says
+    Column("output_price", Double),
+    Column("currency", Text, nullable=False, default=""),
+    Column("timeout", Double, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("removed_at", Double),
+)
+
+# Answers by what made them (rendered prompt, weights, sampling, seed, repeat): asking again costs nothing.
+cached_answers = Table(
+    "cached_answers",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("text", Text, nullable=False),
+    Column("finish", Text, nullable=False),
+    Column("prompt_tokens", Integer, nullable=False),
+    Column("output_tokens", Integer, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+# One answer of a batch evaluation: a row of a set, a column (template x model x sampling), a repeat.
+grid_cells = Table(
+    "grid_cells",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("job_id", Integer, ForeignKey("jobs.id"), nullable=False),
+    Column("column", Integer, nullable=False),
+    Column("row", Integer, nullable=False),
+    Column("repeat", Integer, nullable=False),
+    Column("output", Text, nullable=False),
+    Column("answer", Text, nullable=False),  # what the technique's rule took from the output
+    Column("is_strict", Boolean, nullable=False),  # the rule's own marker was there
+    Column("finish", Text, nullable=False),
+    Column("prompt_tokens", Integer, nullable=False),
+    Column("output_tokens", Integer, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("calls", Integer, nullable=False, default=1),
+    Column("is_cached", Boolean, nullable=False),
+    Column("scores", JSON, nullable=False),  # by metric; null where it is not defined
+    Column("examples", JSON, nullable=False),  # ids of the examples this row was shown
+    UniqueConstraint("job_id", "column", "row", "repeat"),
+)
+
+# A chat is a tree of turns: editing or asking again makes a sibling.
+chats = Table(
+    "chats",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("title", Text, nullable=False, default=""),
+    Column("model", Text, nullable=False),
+    Column("system", Text, nullable=False, default=""),
+    Column("author", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("chat_id", Integer, ForeignKey("chats.id"), nullable=False),
+    Column("parent_id", Integer, ForeignKey("turns.id")),
+    Column("role", Text, nullable=False),  # user | assistant
+    Column("content", Text, nullable=False),
+    Column("completion_id", Integer, ForeignKey("completions.id")),  # of an answer, with all that made it
+    Column("author", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Index(None, "chat_id", "id"),
+)
