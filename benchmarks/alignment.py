@@ -19,7 +19,6 @@ import torch
 
 from benchmarks.report import row
 from studio.models import EMBEDDED, convert, resolve
-from studio.processes import keep_freed_memory
 from studio.settings import Settings
 from studio.specs import user
 from studio.training import alignment
@@ -79,7 +78,6 @@ def measure(mode: str) -> dict[str, object]:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        keep_freed_memory()  # as a worker does
         print(json.dumps(measure(sys.argv[1])))
     else:
         main()

@@ -5,10 +5,11 @@ A reference is one string (`run:17`, `data:support@3`), so that it fits in a URL
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, field_validator
 from pydantic_core import CoreSchema, core_schema
 
 from studio.errors import InputError
@@ -119,6 +120,22 @@ class Sampling(_Frozen):
     max_tokens: int = Field(160, ge=1, le=4096, title="Max tokens", description="The answer stops here at the latest.")
     stop: tuple[str, ...] = Field((), title="Stop strings", description="The answer ends before any of these.")
     seed: int = Field(0, ge=0, title="Seed", description="Same seed, same answer, when sampling.")
+    json_schema: str = Field(
+        "", title="JSON schema", description="The answer is JSON that keeps to this. Empty for free text."
+    )
+
+    @field_validator("json_schema")
+    @classmethod
+    def _is_a_schema(cls, text: str) -> str:
+        if not text.strip():
+            return ""
+        try:
+            found = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"is no JSON: {error.msg}, line {error.lineno}") from error
+        if not isinstance(found, dict):
+            raise ValueError('is no JSON object; write it like {"type": "object", "properties": {…}}')
+        return text.strip()
 
 
 FinishReason = Literal["stop", "length", "cancelled"]

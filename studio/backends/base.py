@@ -55,6 +55,10 @@ class Backend:
         """Every token of a training conversation, and whether it is learned."""
         raise self._refusal("mark learned tokens")
 
+    async def tokens(self, messages: Conversation) -> list[tuple[str, int]]:
+        """Every token of the prompt as the model gets it, spelled, with its number in the vocabulary."""
+        raise self._refusal("show the prompt's tokens")
+
     async def count_tokens(self, parts: Sequence[str]) -> list[int]:
         """The number of tokens in each text."""
         raise self._refusal("count tokens")

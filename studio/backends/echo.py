@@ -27,6 +27,7 @@ class EchoBackend(Backend):
         super().__init__(ref or ModelRef("echo:"))
 
     async def stream(self, messages: Conversation, sampling: Sampling) -> AsyncIterator[Chunk]:
+        self._refuse_schema(sampling)
         answer = _answer(messages, sampling, row=0)
         pieces = _words(answer.text)
         for piece in pieces:
@@ -38,6 +39,7 @@ class EchoBackend(Backend):
     async def complete(
         self, batch: Sequence[Conversation], sampling: Sampling, on_done: Callable[[int], None] | None = None
     ) -> list[Completion]:
+        self._refuse_schema(sampling)
         answers = []
         for row, messages in enumerate(batch):
             answers.append(_answer(messages, sampling, row))
@@ -54,11 +56,19 @@ class EchoBackend(Backend):
             (word, turn.role == "assistant") for turn in messages for word in _words(f"{turn.role}: {turn.content}\n")
         ]
 
+    async def tokens(self, messages: Conversation) -> list[tuple[str, int]]:
+        numbers: dict[str, int] = {}
+        return [(word, numbers.setdefault(word, len(numbers))) for word in _words(_render(messages))]
+
     async def count_tokens(self, parts: Sequence[str]) -> list[int]:
         return [len(_words(part)) for part in parts]
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         return [_vector(text) for text in texts]
+
+    def _refuse_schema(self, sampling: Sampling) -> None:
+        if sampling.json_schema:
+            raise self._refusal("keep to a JSON schema")
 
 
 def _words(text: str) -> list[str]:

@@ -78,6 +78,10 @@ class LocalBackend(Backend):
         marks = await self._engine.call("marks", self._asking(messages=_turns(messages)))
         return [(token, learned) for token, learned in marks]
 
+    async def tokens(self, messages: Conversation) -> list[tuple[str, int]]:
+        found = await self._engine.call("tokens", self._asking(messages=_turns(messages)))
+        return [(spelled, number) for spelled, number in found]
+
     async def count_tokens(self, parts: Sequence[str]) -> list[int]:
         counts: list[int] = []
         for piece in _pieces(parts):

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from studio.errors import InputError, ModelError
 from studio.specs import Sampling
 from studio.training.conversation import stop_ids
-from studio.training.decode import AnswerText, Generated, generate, row_seed
+from studio.training.decode import AnswerText, Constraint, Generated, generate, row_seed
 from studio.training.reward import RewardHead, score_ids
 
 __all__ = ["ROWS", "Speaker", "chunks"]
@@ -46,6 +46,7 @@ class Speaker:
     window: int
     hear: Callable[[], None]
     cancelled: Callable[[], bool]
+    constrain: Callable[[str], Constraint]  # a JSON schema to a constraint for one answer
 
     def stream(self, prompt: list[int], sampling: Sampling, emit: Emit) -> None:
         """Emit the answer in pieces; the last line carries the reason it ended and the counts."""
@@ -67,6 +68,7 @@ class Speaker:
             on_token=on_token,
             window=self.window,
             seeds=[row_seed(sampling.seed, 0)],
+            constraints=self._constraints(sampling, 1),
         )
         rest = text.finish()
         finish = self._finish(answer, text)
@@ -89,7 +91,16 @@ class Speaker:
             return texts[row].stopped or self.cancelled()
 
         seeds = [row_seed(sampling.seed, row) for row in rows]
-        answers = generate(self.model, prompts, sampling, stops, on_token=on_token, window=self.window, seeds=seeds)
+        answers = generate(
+            self.model,
+            prompts,
+            sampling,
+            stops,
+            on_token=on_token,
+            window=self.window,
+            seeds=seeds,
+            constraints=self._constraints(sampling, len(prompts)),
+        )
         return [
             {
                 "text": said[row] + texts[row].finish(),
@@ -171,6 +182,9 @@ class Speaker:
             "logprob": float(row[token]),
             "alternatives": [(self._spell(other), value) for other, value in alternatives],
         }
+
+    def _constraints(self, sampling: Sampling, rows: int) -> list[Constraint]:
+        return [self.constrain(sampling.json_schema) for _ in range(rows)] if sampling.json_schema else []
 
     def _spell(self, token: int) -> str:
         return str(self.tokenizer.decode([token], clean_up_tokenization_spaces=False))

@@ -27,12 +27,14 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from studio.engine.answers import Emit, Speaker, chunks
+from studio.engine.constraints import Grammars
 from studio.engine.shelf import Shelf, Tokenizers
 from studio.errors import ModelError, StudioError
 from studio.models import Weights
 from studio.processes import Lock
 from studio.specs import Message, ModelRef, Sampling
-from studio.training.conversation import MASKED, encode_example, encode_prompt, render
+from studio.training.conversation import MASKED, encode_example, encode_prompt, render, stop_ids
+from studio.training.decode import Constraint
 from studio.training.loading import best_device, best_dtype
 from studio.training.reward import RewardHead
 
@@ -52,6 +54,7 @@ class Engine:
             torch.set_num_threads(threads)
         self._shelf = Shelf(best_device(), best_dtype())
         self._tokenizers = Tokenizers()
+        self._grammars = Grammars()
         self._folder = folder
         self._idle_seconds = idle_seconds
         self._leave = leave
@@ -71,6 +74,7 @@ class Engine:
             "score": self._score,
             "render": self._render,
             "marks": self._marks,
+            "tokens": self._tokens_of,
             "count": self._count,
             "status": self._status,
             "unload": self._unload,
@@ -204,6 +208,15 @@ class Engine:
 
         return await self._at_desk(work)
 
+    async def _tokens_of(self, question: dict[str, Any]) -> Any:
+        weights, messages = _weights(question), _messages(question["messages"])
+
+        def work() -> list[tuple[str, int]]:
+            tokenizer = self._tokenizers.of(weights)
+            return [(str(tokenizer.decode([token])), token) for token in encode_prompt(tokenizer, messages)]
+
+        return await self._at_desk(work)
+
     async def _count(self, question: dict[str, Any]) -> Any:
         weights, texts = _weights(question), question["texts"]
 
@@ -270,7 +283,11 @@ class Engine:
         with self._shelf.model(weights) as model:
             self._tell("busy")
             tokenizer = self._tokenizers.of(weights)
-            yield Speaker(model, tokenizer, weights.window, self._heard, cancelled.is_set)
+
+            def constrain(schema: str) -> Constraint:
+                return self._grammars.constraint(schema, weights.base, tokenizer, stop_ids(tokenizer))
+
+            yield Speaker(model, tokenizer, weights.window, self._heard, cancelled.is_set, constrain)
 
     def _holds(self, weights: Weights) -> bool:
         return self._shelf.holdings()["base"] == str(weights.base)

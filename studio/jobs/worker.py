@@ -28,7 +28,7 @@ from studio.jobs.checkpoints import sync_tree
 from studio.jobs.manifest import Manifest
 from studio.jobs.run import StopWatch, WorkerRun, patiently
 from studio.offline import forbid_outbound_calls
-from studio.processes import Lock, keep_freed_memory
+from studio.processes import Lock
 from studio.settings import Settings
 from studio.specs import ModelRef
 from studio.store import Job, Store, model_row
@@ -65,7 +65,6 @@ def main() -> NoReturn:
 
 def _work(job_id: int, attempt: int, workspace: Path) -> int:
     _volunteer_for_the_oom_killer()
-    keep_freed_memory()
     lock = Lock.take(workspace / "runs" / str(job_id) / "lock", wait=_LOCK_SECONDS)
     if lock is None:
         print(f"Run {job_id} has a living worker already; this one ends.")

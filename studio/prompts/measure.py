@@ -20,7 +20,7 @@ from studio.tasks import Run
 
 __all__ = ["Contender", "Stopped", "measure", "score_by_model", "score_by_rule"]
 
-_BATCH = 32
+_BATCH = 64
 _SCORED_AT_ONCE = 64
 
 
@@ -51,11 +51,8 @@ class Contender:
 def find(run: Run, snapshot: str, contender: Contender, sampling: Sampling) -> Evaluation | None:
     """The same measurement, if it was made before: a frozen set is touched once."""
     for e in run.store.evaluations(snapshot):
-        same = (e.model, e.template, e.sampling) == (
-            contender.model,
-            contender.prompt_name,
-            sampling.model_dump(mode="json"),
-        )
+        # Read back first: a measurement of before may lack a setting that came later.
+        same = (e.model, e.template, Sampling(**e.sampling)) == (contender.model, contender.prompt_name, sampling)
         if same and e.rung == contender.rung:
             return e
     return None

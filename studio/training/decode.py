@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -22,13 +22,25 @@ from studio.specs import Sampling
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["AnswerText", "Generated", "OnToken", "generate", "row_seed", "warp"]
+__all__ = ["AnswerText", "Constraint", "Generated", "OnToken", "generate", "row_seed", "warp"]
 
 OnToken = Callable[[int, int], bool]
+
+
+class Constraint(Protocol):
+    """Says which tokens one answer may go on with."""
+
+    def allowed(self) -> Tensor:
+        """Bool, at most one for each token of the vocabulary or a few more; tokens beyond it are not allowed."""
+
+    def take(self, token: int) -> None:
+        """The token that was chosen."""
+
 
 _ROOM_STEP = 128
 _LIKELIEST = (64, 1024)
 _BLOCK = 256
+_WORTH_SHARING = 32  # tokens; a pass of its own for fewer takes longer than reading them in every row
 
 
 @dataclass
@@ -55,8 +67,11 @@ def generate(
     window: int | None = None,
     seeds: Sequence[int] | None = None,
     logprobs: bool = False,
+    constraints: Sequence[Constraint] = (),
 ) -> list[Generated]:
     """Sample an answer to every prompt. `on_token(row, token)` hears each token and ends the row by returning True.
+
+    `constraints`, if any, are one for each prompt; log-probabilities are those without them.
 
     Row i draws from the stream of `seeds[i]`, by default one made from `sampling.seed` and i (see `row_seed`).
     """
@@ -71,7 +86,8 @@ def generate(
     batch = _Batch.prefill(model, prompts)
     chooser = _Chooser(sampling, prompts, batch.logits, seeds)
     while True:
-        tokens, scores = chooser.choose(batch.logits, logprobs)
+        held = [constraints[row] for row in batch.rows] if constraints else []
+        tokens, scores = chooser.choose(batch.logits, logprobs, held)
         kept = []
         for place, row in enumerate(batch.rows):
             token, answer = tokens[place], answers[row]
@@ -105,6 +121,17 @@ def _limit(prompt: int, max_tokens: int, window: int | None) -> int:
     return min(max_tokens, window - prompt)
 
 
+def _shared_beginning(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all of several prompts begin with, the last token of each left out; 0 when reading them apart
+    would cost no more."""
+    if len(prompts) < 2:
+        return 0
+    first, last = min(prompts), max(prompts)  # in lexical order these two differ earliest
+    most = min(map(len, prompts)) - 1
+    shared = next((n for n in range(most) if first[n] != last[n]), most)
+    return shared if shared >= _WORTH_SHARING else 0
+
+
 def _fill_holes(kept: list[int], size: int) -> list[int]:
     """A new order of the kept places in which only rows from the end move, so that little of the cache is copied."""
     count = len(kept)
@@ -133,20 +160,27 @@ class _Batch:
 
     @classmethod
     def prefill(cls, model: Any, prompts: Sequence[Sequence[int]]) -> _Batch:
-        """Read all prompts at once; equal prompts (many samples of one question) are read once."""
+        """Read all prompts at once; equal prompts (many samples of one question) are read once, and so is what all of
+        them begin with (examples, guidelines)."""
         places: dict[tuple[int, ...], int] = {}
         readers = torch.tensor([places.setdefault(tuple(prompt), len(places)) for prompt in prompts])
-        width = max(map(len, places))
-        # Left-padded: generation continues from the last column, so the prompt must end there.
-        ids = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in places])
-        mask = torch.tensor([[False] * (width - len(p)) + [True] * len(p) for p in places])
-        ids, mask = ids.to(model.device), mask.to(model.device)
         cache = _growing_cache(model.config)
+        shared = _shared_beginning(list(places))
+        if shared:
+            beginning = torch.tensor([next(iter(places))[:shared]], device=model.device)
+            model(input_ids=beginning, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            cache.batch_select_indices(torch.zeros(len(places), dtype=torch.long, device=model.device))
+        rests = [prompt[shared:] for prompt in places]
+        width = max(map(len, rests))
+        # Left-padded: generation continues from the last column, so the prompt must end there.
+        ids = torch.tensor([[0] * (width - len(rest)) + list(rest) for rest in rests])
+        mask = torch.tensor([[True] * shared + [False] * (width - len(r)) + [True] * len(r) for r in rests])
+        ids, mask = ids.to(model.device), mask.to(model.device)
         logits = model(
             input_ids=ids,
             attention_mask=None if bool(mask.all()) else mask,
             # Absolute-position models are wrong without these, and RoPE models slightly so.
-            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0)[:, shared:],
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
@@ -271,9 +305,13 @@ class _Chooser:
             for row, prompt in enumerate(prompts):
                 self._seen[row, torch.tensor(prompt, device=logits.device)] = True
 
-    def choose(self, logits: Tensor, with_logprobs: bool) -> tuple[list[int], list[float]]:
+    def choose(
+        self, logits: Tensor, with_logprobs: bool, constraints: Sequence[Constraint] = ()
+    ) -> tuple[list[int], list[float]]:
         """The next token of every row, and its log-probability if asked."""
-        tokens = self._pick(logits)
+        tokens = self._pick(_constrained(logits, constraints) if constraints else logits)
+        for constraint, token in zip(constraints, tokens.tolist(), strict=bool(constraints)):
+            constraint.take(token)
         if self._seen is not None:
             self._seen.scatter_(-1, tokens.unsqueeze(-1), True)
         self._step += 1
@@ -295,6 +333,14 @@ class _Chooser:
             self._draws = self._draws[torch.tensor(order, device=self._draws.device)]
         if self._seen is not None:
             self._seen = self._seen[torch.tensor(order, device=self._seen.device)]
+
+
+def _constrained(logits: Tensor, constraints: Sequence[Constraint]) -> Tensor:
+    allowed = torch.zeros(logits.shape, dtype=torch.bool)
+    for row, constraint in enumerate(constraints):
+        mask = constraint.allowed()[: logits.shape[-1]]
+        allowed[row, : len(mask)] = mask
+    return logits.masked_fill(~allowed.to(logits.device), -torch.inf)
 
 
 def _drawn(logits: Tensor, draws: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from components import playground
 from studio.workspace import Workspace
 from tests.fixtures_components import call
 
-SAMPLING = (0.0, 1.0, 0, 0.0, 1.0, 160, "", 0)  # in the order of the class's fields
+SAMPLING = (0.0, 1.0, 0, 0.0, 1.0, 160, "", 0, "")  # in the order of the class's fields
 
 
 class Slow:

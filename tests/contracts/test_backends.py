@@ -6,9 +6,12 @@ import math
 
 import pytest
 
-from studio.backends import EchoBackend, LocalBackend, open_backend
+from studio.backends import EchoBackend, LocalBackend, RemoteBackend, open_backend
 from studio.errors import ModelError, Unsupported
+from studio.models.endpoints import Opened
 from studio.specs import ModelRef, Sampling, assistant, system, user
+from studio.store import Endpoint, Price, ServedModel
+from tests.backends.servers import parrot, playing
 
 pytestmark = pytest.mark.anyio
 
@@ -21,6 +24,21 @@ def backend(request):
         return EchoBackend()
     engine, weights = request.getfixturevalue("engine"), request.getfixturevalue("tiny_weights")
     return LocalBackend(weights, engine)
+
+
+@pytest.fixture(params=["echo", "local", "remote"])
+def answering(request):
+    """Every backend: what they promise of answers. A remote one cannot render or count, and says so."""
+    if request.param == "echo":
+        yield EchoBackend()
+        return
+    if request.param == "local":
+        yield request.getfixturevalue("local")
+        return
+    with playing(parrot) as server:
+        models = (ServedModel("parrot", "vllm"),)
+        office = Endpoint(1, "office", server.url, False, "", models, Price(), 30.0, "ann", 0.0)
+        yield RemoteBackend(ModelRef("endpoint:office/parrot"), Opened(office))
 
 
 @pytest.fixture
@@ -42,9 +60,9 @@ async def streamed(backend, messages, sampling):
     ],
     ids=["short", "long", "sampled", "all knobs"],
 )
-async def test_a_streamed_answer_is_the_completed_one(backend, sampling):
-    chunks = await streamed(backend, QUESTION, sampling)
-    [answer] = await backend.complete([QUESTION], sampling)
+async def test_a_streamed_answer_is_the_completed_one(answering, sampling):
+    chunks = await streamed(answering, QUESTION, sampling)
+    [answer] = await answering.complete([QUESTION], sampling)
     assert "".join(chunk.text for chunk in chunks) == answer.text
     assert [chunk.finish for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
     last = chunks[-1]
@@ -55,48 +73,48 @@ async def test_a_streamed_answer_is_the_completed_one(backend, sampling):
     )
 
 
-async def test_an_answer_ends_at_the_token_limit_and_says_so(backend):
-    [answer] = await backend.complete([QUESTION], Sampling(max_tokens=4))
+async def test_an_answer_ends_at_the_token_limit_and_says_so(answering):
+    [answer] = await answering.complete([QUESTION], Sampling(max_tokens=4))
     assert (answer.finish, answer.output_tokens) == ("length", 4)
 
 
-async def test_a_stop_string_ends_the_answer_before_itself(backend):
-    [free] = await backend.complete([QUESTION], Sampling(max_tokens=30))
+async def test_a_stop_string_ends_the_answer_before_itself(answering):
+    [free] = await answering.complete([QUESTION], Sampling(max_tokens=30))
     stop = free.text[6:9]
     sampling = Sampling(max_tokens=30, stop=("never said", stop))
-    [stopped] = await backend.complete([QUESTION], sampling)
+    [stopped] = await answering.complete([QUESTION], sampling)
     assert stopped.text == free.text[: free.text.index(stop)]
     assert stopped.finish == "stop"
-    assert "".join(chunk.text for chunk in await streamed(backend, QUESTION, sampling)) == stopped.text
+    assert "".join(chunk.text for chunk in await streamed(answering, QUESTION, sampling)) == stopped.text
 
 
-async def test_answers_come_in_the_order_asked_and_as_each_would_alone(backend):
+async def test_answers_come_in_the_order_asked_and_as_each_would_alone(answering):
     batch = [[user("word " * count + str(count))] for count in (9, 1, 30, 4)]
     sampling = Sampling(max_tokens=1)  # longer ones may part in bfloat16; test_decode.py holds them equal in float32
-    together = await backend.complete(batch, sampling)
-    alone = [(await backend.complete([messages], sampling))[0] for messages in batch]
+    together = await answering.complete(batch, sampling)
+    alone = [(await answering.complete([messages], sampling))[0] for messages in batch]
     assert [answer.prompt_tokens for answer in together] == [answer.prompt_tokens for answer in alone]
     assert [answer.text for answer in together] == [answer.text for answer in alone]
 
 
-async def test_progress_is_told_and_ends_at_the_number_of_questions(backend):
+async def test_progress_is_told_and_ends_at_the_number_of_questions(answering):
     heard = []
-    await backend.complete([QUESTION] * 40, Sampling(max_tokens=1), heard.append)
+    await answering.complete([QUESTION] * 40, Sampling(max_tokens=1), heard.append)
     assert heard == sorted(heard)
     assert heard[-1] == 40
 
 
-async def test_an_empty_batch_has_no_answers(backend):
-    assert await backend.complete([], Sampling()) == []
+async def test_an_empty_batch_has_no_answers(answering):
+    assert await answering.complete([], Sampling()) == []
 
 
-async def test_a_seed_brings_the_same_samples_back_and_another_seed_others(backend):
+async def test_a_seed_brings_the_same_samples_back_and_another_seed_others(answering):
     def sampling(seed):
         return Sampling(max_tokens=12, temperature=1.5, seed=seed)
 
-    first = [answer.text for answer in await backend.complete([QUESTION] * 3, sampling(1))]
-    again = [answer.text for answer in await backend.complete([QUESTION] * 3, sampling(1))]
-    other = [answer.text for answer in await backend.complete([QUESTION] * 3, sampling(2))]
+    first = [answer.text for answer in await answering.complete([QUESTION] * 3, sampling(1))]
+    again = [answer.text for answer in await answering.complete([QUESTION] * 3, sampling(1))]
+    other = [answer.text for answer in await answering.complete([QUESTION] * 3, sampling(2))]
     assert first == again
     assert len(set(first + other)) == 6
 
@@ -114,6 +132,15 @@ async def test_marks_spell_the_conversation_and_learn_only_the_answer(backend):
     assert "Good day" in learned
     assert "Hello" in "".join(token for token, is_learned in marks if not is_learned)
     assert "Hello" not in learned
+
+
+async def test_the_prompts_tokens_spell_what_the_model_gets(backend):
+    found = await backend.tokens(QUESTION)
+    rendered = await backend.render(QUESTION)
+    assert "".join(spelled for spelled, _ in found) == rendered.text
+    assert len(found) == rendered.tokens
+    numbers = {spelled: number for spelled, number in found}
+    assert all(numbers[spelled] == number for spelled, number in found)
 
 
 async def test_tokens_are_counted_per_text(backend):
@@ -138,9 +165,9 @@ async def test_a_prompt_beyond_the_window_is_refused_with_both_numbers(backend, 
         await (streamed(backend, long, Sampling()) if ask == "stream" else backend.complete([long], Sampling()))
 
 
-async def test_what_a_backend_cannot_do_is_refused_by_name(backend):
-    with pytest.raises(Unsupported, match=rf"{backend.ref} cannot score answers"):
-        await backend.score([QUESTION])
+async def test_what_a_backend_cannot_do_is_refused_by_name(answering):
+    with pytest.raises(Unsupported, match=rf"{answering.ref} cannot score answers"):
+        await answering.score([QUESTION])
 
 
 async def test_echo_says_back_the_question_and_knows_no_probabilities():
@@ -182,5 +209,5 @@ def test_a_reference_opens_the_backend_of_its_kind(model_settings, model_workspa
 
     assert isinstance(opened("echo:"), EchoBackend)
     assert isinstance(opened("dir:tiny"), LocalBackend)
-    with pytest.raises(Unsupported, match="endpoint:office/llama: remote endpoints are not supported yet"):
-        opened("endpoint:office/llama")
+    sqlite_store.add_endpoint("office", "http://127.0.0.1:8000/v1", author="ann", timeout=60.0)
+    assert isinstance(opened("endpoint:office/llama"), RemoteBackend)

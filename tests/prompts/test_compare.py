@@ -351,7 +351,7 @@ def test_a_context_is_part_of_the_question_that_is_scored(ladder: Ladder, tmp_pa
 def test_long_sets_are_scored_in_pieces_between_which_a_run_can_be_stopped(ladder: Ladder, tmp_path: Path) -> None:
     ladder.store.freeze(tmp_path, "eval", "long", _items("long", 150), author="ann")
     run = ladder.run(evaluation="eval:long@1")
-    batches = 4 + 3 * 5  # four prompts on 10 items, three rungs on 150, 32 at once
+    batches = 4 + 3 * 3  # four prompts on 10 items, three rungs on 150, 64 at once
     with stopping_after(run, batches + 2):
         assert ladder.task(evaluation="eval:long@1").do(run) == {}
     assert [len(call) for call in ladder.scorer.calls] == [64, 64]

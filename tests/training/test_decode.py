@@ -67,6 +67,32 @@ def test_sampled_answers_do_not_depend_on_their_neighbours_either(model):
     assert [answer.ids for answer in together] == [answer.ids for answer in alone]
 
 
+def test_what_all_prompts_begin_with_is_read_once_and_changes_no_answer(model):
+    beginning = [7 + place % 40 for place in range(34)]
+    prompts = [beginning + rest for rest in ([50, 51, 52], [50], [53, 54], [50])]
+    sampling = Sampling(max_tokens=12)
+    read = []
+    watch = model.register_forward_pre_hook(
+        lambda _m, _a, given: read.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    together = generate(model, prompts, sampling, stop_ids=(), logprobs=True)
+    watch.remove()
+    assert read[:2] == [34, 3 * 3]  # and of the two equal prompts one
+    for prompt, answer in zip(prompts, together, strict=True):
+        alone = generate(model, [prompt], sampling, stop_ids=())[0]
+        assert answer.ids == alone.ids
+        expected = full_logprobs(model, prompt, answer.ids)
+        assert torch.allclose(torch.tensor(answer.logprobs), expected, atol=1e-4)
+
+
+def test_a_prompt_that_another_one_begins_with_is_answered_too(model):
+    beginning = [7 + place % 40 for place in range(36)]
+    prompts = [beginning, [*beginning, 50, 51]]
+    together = generate(model, prompts, Sampling(max_tokens=8), stop_ids=())
+    alone = [generate(model, [prompt], Sampling(max_tokens=8), stop_ids=())[0] for prompt in prompts]
+    assert [answer.ids for answer in together] == [answer.ids for answer in alone]
+
+
 def test_greedy_answers_are_those_of_transformers(tiny):
     for prompt in PROMPTS:
         peer = tiny.generate(

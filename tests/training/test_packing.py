@@ -43,9 +43,7 @@ def test_packed_layers_give_the_same_numbers(tiny, dtype, rows):
         )
 
 
-@pytest.mark.parametrize(
-    "settings", [{}, {"lora_alpha": 3, "use_rslora": True}, {"use_dora": True}]
-)
+@pytest.mark.parametrize("settings", [{}, {"lora_alpha": 3, "use_rslora": True}, {"use_dora": True}])
 def test_an_adapter_goes_into_the_packed_weights(tiny, settings):
     plain, ours = (with_lora(base, **settings) for base in (copy.deepcopy(tiny), pack(copy.deepcopy(tiny))))
     answers = []
