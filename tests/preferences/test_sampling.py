@@ -18,7 +18,7 @@ from studio.store import DeskItem, Store, model_row
 from tests.prompts.desk import DeskRun, stopping_after
 
 FIELDS = {"model": "echo:", "prompts": "prompts:gear@1", "batch": "gear"}
-ROWS = [{"instruction": f"What of tent number {n} and its poles", "category": "open_qa"} for n in range(20)]
+ROWS = [{"instruction": f"What of tent number {n} and its poles", "category": "open_qa"} for n in range(40)]
 
 
 class Sampler(EchoBackend):
@@ -73,28 +73,28 @@ def _items(store: Store, batch: str = "gear") -> list[DeskItem]:
 
 def test_each_prompt_becomes_an_item_with_its_answers(store: Store, start: Start) -> None:
     _, result = start(Sampler())
-    assert result == {"batch": "gear", "prompts": 20, "items": 20, "known": 0, "alike": 0}
+    assert result == {"batch": "gear", "prompts": 40, "items": 40, "known": 0, "alike": 0}
     items = _items(store)
     assert {i.prompt[0]["content"] for i in items} == {row["instruction"] for row in ROWS}
     for item in items:
         assert len(item.answers) == 4
         assert all(text.startswith(item.prompt[0]["content"]) for _, text in item.answers)
     (batch,) = store.batches()
-    assert (batch.items, batch.models) == (20, ("echo:",))
+    assert (batch.items, batch.models) == (40, ("echo:",))
     assert store.batch_source("gear") == "prompts:gear@1"
 
 
 def test_the_echo_model_goes_through_all_of_it(store: Store, start: Start) -> None:
     _, result = start(EchoBackend(), answers=3)
-    assert result["items"] + result["alike"] == 20
-    assert result["items"] > 15
+    assert result["items"] + result["alike"] == 40
+    assert result["items"] > 30
     assert all(2 <= len(item.answers) <= 3 for item in _items(store))
 
 
 def test_a_call_asks_for_32_answers_at_most_with_a_seed_of_its_own(start: Start) -> None:
     asked = Sampler()
     start(asked, answers=3, temperature=0.7, max_tokens=50, seed=2)
-    assert [len(call) for call in asked.calls] == [30, 30]
+    assert [len(call) for call in asked.calls] == [63, 57]
     assert [(s.temperature, s.max_tokens) for s in asked.sampling] == [(0.7, 50), (0.7, 50)]
     other = Sampler()
     start(other, batch="other", seed=3)
@@ -118,12 +118,12 @@ def test_a_prompt_without_two_different_answers_makes_no_item_and_is_counted(sto
 
 def test_the_seed_shuffles_the_prompts_and_more_of_them_begin_with_the_same(store: Store, start: Start) -> None:
     few, more, other = Sampler(), Sampler(), Sampler()
-    start(few, count=8)
-    start(more, count=16, batch="more")
-    start(other, count=8, batch="other", seed=1)
+    start(few, count=16)
+    start(more, count=32, batch="more")
+    start(other, count=16, batch="other", seed=1)
     assert more.calls[0] == few.calls[0]
     assert other.calls[0] != few.calls[0]
-    assert few.calls[0][::4] != [row["instruction"] for row in ROWS[:8]]
+    assert few.calls[0][::4] != [row["instruction"] for row in ROWS[:16]]
 
 
 def test_a_question_carries_its_context_and_is_asked_once(store: Store, start: Start, tmp_path: Path) -> None:
@@ -151,14 +151,14 @@ def test_what_a_stopped_run_stored_stays_and_the_next_goes_on(store: Store, star
     first = Sampler()
     run = DeskRun(store, tmp_path, task, {"echo:": first})
     with stopping_after(run, 1):
-        assert task.do(run)["items"] == 8
+        assert task.do(run)["items"] == 16
     assert first.is_closed
-    assert store.batches()[0].items == 8
+    assert store.batches()[0].items == 16
     second = Sampler()
     run._models["echo:"] = second
-    assert task.do(run) == {"batch": "gear", "prompts": 20, "items": 12, "known": 8, "alike": 0}
+    assert task.do(run) == {"batch": "gear", "prompts": 40, "items": 24, "known": 16, "alike": 0}
     assert [s.seed for s in first.sampling + second.sampling] == [0, 1, 2]
-    assert run.steps[-1] == (20, 20)
+    assert run.steps[-1] == (40, 40)
 
 
 def test_a_run_that_was_interrupted_ends_with_the_items_of_one_that_was_not(
@@ -181,9 +181,9 @@ def test_running_it_again_asks_nobody_and_adds_nothing(store: Store, start: Star
     start(Sampler())
     again = Sampler()
     run, result = start(again)
-    assert result == {"batch": "gear", "prompts": 20, "items": 0, "known": 20, "alike": 0}
-    assert (again.calls, run.steps[-1]) == ([], (20, 20))
-    assert store.batches()[0].items == 20
+    assert result == {"batch": "gear", "prompts": 40, "items": 0, "known": 40, "alike": 0}
+    assert (again.calls, run.steps[-1]) == ([], (40, 40))
+    assert store.batches()[0].items == 40
 
 
 def test_a_model_that_fails_half_way_leaves_what_came_before(store: Store, start: Start) -> None:
@@ -196,13 +196,13 @@ def test_a_model_that_fails_half_way_leaves_what_came_before(store: Store, start
     with pytest.raises(ModelError, match="out of memory"):
         start(failing)
     assert failing.is_closed
-    assert store.batches()[0].items == 8
+    assert store.batches()[0].items == 16
 
 
 def test_progress_reaches_the_end_and_words_say_how_far_it_is(start: Start) -> None:
     run, _ = start(Sampler())
-    assert run.steps == [(8, 20), (16, 20), (20, 20)]
-    assert run.said[-1] == "16 of 20 prompts done, 16 of them are new items."
+    assert run.steps == [(16, 40), (32, 40), (40, 40)]
+    assert run.said[-1] == "32 of 40 prompts done, 32 of them are new items."
 
 
 # -- what cannot work is refused before it is queued ---------------------------------------------------------
