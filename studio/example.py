@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from studio.evaluation import EvaluationItem
 from studio.instructions import freeze
 from studio.instructions.records import insertable
 from studio.preferences import freeze_prompts
+from studio.prompts.documents import import_documents
 from studio.specs import SnapshotRef
 from studio.store import Store
 
@@ -30,14 +32,14 @@ def load_example(store: Store, root: Path) -> bool:
     """Put the example into a workspace that holds no other dataset; True if there was something to put.
 
     A start that was interrupted is made whole by the next one: the snapshot of the records comes last. A workspace
-    that got the example before it had prompts gets them now.
+    that got the example before it had prompts or documents gets them now; documents that people removed stay removed.
     """
     known = {d.name for d in store.datasets()}
     frozen = {s.ref for s in store.snapshots()}
     if EXAMPLE in known and SNAPSHOT in frozen:
         if PROMPTS not in frozen:
             _freeze_prompts(store, root)
-        return PROMPTS not in frozen
+        return _add_documents(store, root) or PROMPTS not in frozen
     if known - {EXAMPLE}:
         return False
     for name, part in ((DEVELOPMENT.name, "development"), (EVALUATION.name, "evaluation")):
@@ -45,6 +47,7 @@ def load_example(store: Store, root: Path) -> bool:
         rows = (i.model_dump(mode="json") for i in items)
         store.freeze(root, "eval", name, rows, author=_AUTHOR, licence=_LICENCE)
     _freeze_prompts(store, root)
+    _add_documents(store, root)
     if EXAMPLE not in known:
         store.create_dataset(
             EXAMPLE,
@@ -63,6 +66,14 @@ def load_example(store: Store, root: Path) -> bool:
 
 def _freeze_prompts(store: Store, root: Path) -> None:
     freeze_prompts(store, root, PROMPTS.name, _rows(f"{EXAMPLE}.prompts.jsonl"), author=_AUTHOR, licence=_LICENCE)
+
+
+def _add_documents(store: Store, root: Path) -> bool:
+    """Take in the company's documents that this workspace never had; True if there were any."""
+    files = sorted((_FOLDER / f"{EXAMPLE}.documents").iterdir())
+    new = [f for f in files if not store.documents_of_digest(hashlib.sha256(f.read_bytes()).hexdigest())]
+    import_documents(store, root, new, author=_AUTHOR)
+    return bool(new)
 
 
 def _rows(name: str) -> list[dict[str, Any]]:
