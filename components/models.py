@@ -1,4 +1,5 @@
-"""The models page: what there is to start from, and what was made here, each with its licence and where it is from."""
+"""The models page: what there is to start from, and what was made here, each with its licence and where it is from;
+and the servers elsewhere that answer too (components/endpoints.py)."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from components.endpoints import build_endpoints
 from components.frame import (
     Refresh,
     TabWidgets,
@@ -60,19 +62,21 @@ def build(workspace: Workspace) -> ModelsWidgets:
                     made = pick_list("Models made here", elem_id="made-models")
                 with card(scale=0, min_width=400, elem_classes=["model-card"]):
                     shown = markup()
+        with gr.Tab("Endpoints", id="endpoints"):
+            endpoints = build_endpoints(workspace)
     with gr.Row(elem_classes=["off-screen"]):
         chosen = gr.Textbox("", label="Model", visible="hidden")
         asked = gr.Textbox("", label="Model asked for", visible="hidden")
     # Ticks only while the model that comes with the studio is being converted: no job row tells of that.
     watch = gr.Timer(_WATCH_SECONDS, active=False)
 
-    def look(ref: str, asked_ref: str) -> list[Any]:
+    def look(ref: str, asked_ref: str, endpoint: str) -> list[Any]:
         try:
             models = workspace.store.models()
             # Only a person who just came is led to a view; later refreshes leave the open one alone.
             view = gr.skip() if ref else gr.Tabs(selected="made" if models else "catalogue")
             ref = ref or asked_ref or (models[0].ref if models else "")
-            return [view, *_made(models, ref), _card(workspace, ref), ref, *see_shelf()]
+            return [view, *_made(models, ref), _card(workspace, ref), ref, *see_shelf(), *endpoints.look(endpoint)]
         except StudioError:
             return [gr.skip()] * len(everything)
 
@@ -83,14 +87,15 @@ def build(workspace: Workspace) -> ModelsWidgets:
     def open_model(event: gr.EventData) -> list[Any]:
         return [_card(workspace, picked(event)), picked(event)]
 
-    everything = [views, nothing.box, body, made, shown, chosen, known, watch]
+    everything = [views, nothing.box, body, made, shown, chosen, known, watch, *endpoints.outputs]
     made.pick(handler(open_model), None, [shown, chosen], show_progress="hidden", api_visibility="private")
     chosen.change(None, chosen, None, js=mark_row("made-models"), api_visibility="private")
     watch.tick(handler(see_shelf), None, [known, watch], show_progress="hidden", api_visibility="private")
     nothing.action.click(
         None, None, None, js="() => document.getElementById('tab-tuning-button')?.click()", api_visibility="private"
     )
-    return ModelsWidgets(refresh=Refresh(look, [chosen, asked], everything), links={"model": asked}, chosen=chosen)
+    refresh = Refresh(look, [chosen, asked, endpoints.chosen], everything)
+    return ModelsWidgets(refresh=refresh, links={"model": asked}, chosen=chosen)
 
 
 # -- made here -----------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import ipaddress
 import sys
 from typing import Any
 
-__all__ = ["forbid_outbound_calls"]
+__all__ = ["forbid_outbound_calls", "is_this_machine"]
 
 _LOCAL_NAMES = frozenset({"localhost", "localhost.localdomain", "ip6-localhost", "", None})
 _EVENTS = frozenset({"socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname"})
@@ -29,14 +29,15 @@ def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
         return
     address = arguments[1] if event in ("socket.connect", "socket.sendto") else arguments[0]
     host = address[0] if isinstance(address, tuple) else address if event.startswith("socket.get") else ""
-    if not _is_here(host):
+    if not is_this_machine(host):
         raise OSError(
             errno.ENETUNREACH,
             f"A call to {host} was refused, because the studio is offline. Set LADDER_OFFLINE=0 to allow such calls",
         )
 
 
-def _is_here(host: Any) -> bool:
+def is_this_machine(host: Any) -> bool:
+    """Whether a host name or address is of this machine, for certain: a name that only resolves to it is not."""
     name = host.decode(errors="replace") if isinstance(host, bytes) else host
     if name in _LOCAL_NAMES:
         return True

@@ -14,6 +14,7 @@ from studio.engine.client import EngineClient
 from studio.errors import StorageError, StudioError
 from studio.jobs import queue
 from studio.models import Weights, convert, resolve
+from studio.models.endpoints import endpoint_ref
 from studio.models.shelf import shelf
 from studio.settings import Settings
 from studio.specs import ModelRef
@@ -93,7 +94,7 @@ class Workspace:
         return thread
 
     def offers(self) -> list[Offer]:
-        """Models that answer here: those on the shelf that can be read, and finished runs, newest first."""
+        """Models that answer: those on the shelf that can be read, finished runs, newest first, and endpoints' models."""
         found = [
             Offer(ModelRef(m.ref), m.title, m.licence.id)
             for m in shelf(self.settings, self.path)
@@ -103,7 +104,20 @@ class Workspace:
             Offer(m.ref, f"{m.snapshot.partition(':')[2]} ({m.method})" if m.snapshot else m.title, m.licence)
             for m in self.store.models(answers=True)
         ]
-        return found
+        return found + self._endpoint_offers()
+
+    def _endpoint_offers(self) -> list[Offer]:
+        """Models on servers that may be asked: offline, those on this machine only."""
+        return [
+            Offer(
+                endpoint_ref(endpoint.name, model.name),
+                f"{model.name} · {endpoint.name}{'' if endpoint.is_here else ' · leaves this machine'}",
+                "",
+            )
+            for endpoint in self.store.endpoints()
+            if endpoint.is_here or not self.settings.offline
+            for model in endpoint.models
+        ]
 
     def snapshot(self, ref: str) -> list[dict[str, Any]]:
         """The rows of a frozen dataset, checked against its digest."""

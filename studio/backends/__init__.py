@@ -8,17 +8,29 @@ from typing import TYPE_CHECKING
 from studio.backends.base import Backend, Conversation
 from studio.backends.echo import EchoBackend
 from studio.backends.local import LocalBackend
+from studio.backends.remote import RemoteBackend, Trial, try_endpoint
 from studio.backends.streams import Partial, side_by_side
 from studio.engine.client import EngineClient
-from studio.errors import Unsupported
 from studio.models import resolve
+from studio.models.endpoints import open_endpoint, split_endpoint
 from studio.settings import Settings
 from studio.specs import ModelRef
 
 if TYPE_CHECKING:
     from studio.store import Store
 
-__all__ = ["Backend", "Conversation", "EchoBackend", "LocalBackend", "Partial", "open_backend", "side_by_side"]
+__all__ = [
+    "Backend",
+    "Conversation",
+    "EchoBackend",
+    "LocalBackend",
+    "Partial",
+    "RemoteBackend",
+    "Trial",
+    "open_backend",
+    "side_by_side",
+    "try_endpoint",
+]
 
 
 def open_backend(
@@ -28,7 +40,8 @@ def open_backend(
     if ref.kind == "echo":
         return EchoBackend(ref)
     if ref.kind == "endpoint":
-        raise Unsupported(f"{ref}: remote endpoints are not supported yet. Choose a model on this machine.")
+        opened = open_endpoint(split_endpoint(ref)[0], store=store, workspace=workspace, settings=settings)
+        return RemoteBackend(ref, opened)
     weights = resolve(ref, settings=settings, store=store, workspace=workspace)
     if engine is not None:
         return LocalBackend(weights, engine)

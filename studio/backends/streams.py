@@ -84,7 +84,7 @@ def _grown(partial: Partial, item: Chunk | StudioError | None, seconds: float) -
         return replace(partial, error=str(item))
     first = partial.first_token_seconds
     return Partial(
-        text=partial.text + item.text,
+        text=item.text if item.replaces else partial.text + item.text,
         finish=item.finish,
         prompt_tokens=item.prompt_tokens or partial.prompt_tokens,
         output_tokens=item.output_tokens or partial.output_tokens,
