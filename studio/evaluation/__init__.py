@@ -3,7 +3,9 @@
 from studio.evaluation.rules import EvaluationItem, Rule, judge
 from studio.evaluation.statistics import (
     Interval,
+    McNemar,
     grouped_mean,
+    mcnemar,
     mean_interval,
     paired_difference,
     real_difference,
@@ -14,9 +16,11 @@ from studio.evaluation.statistics import (
 __all__ = [
     "EvaluationItem",
     "Interval",
+    "McNemar",
     "Rule",
     "grouped_mean",
     "judge",
+    "mcnemar",
     "mean_interval",
     "paired_difference",
     "real_difference",
