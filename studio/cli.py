@@ -6,6 +6,7 @@ Flags of a recipe come from its fields (studio/fields.py), like the form on the 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -28,6 +29,8 @@ from studio.models import catalogue
 from studio.offline import forbid_outbound_calls
 from studio.preferences import SampleAnswers, SimulateJudgements, freeze_judgements
 from studio.prompts import Compare, comparison
+from studio.prompts.distil import Distil
+from studio.prompts.reproduce import Replay, replay
 from studio.settings import Settings
 from studio.store import Job
 from studio.tasks import Task
@@ -196,6 +199,33 @@ def prefs_snapshot(open_workspace: _Open, batch: str, as_json: bool) -> None:
     _show([{"ref": str(snapshot.ref), "rows": snapshot.rows, "digest": snapshot.digest}], as_json)
 
 
+# -- prompts ------------------------------------------------------------------------------------------------------
+
+
+@ladder.group()
+def prompt() -> None:
+    """Prompts, and the answers they were given."""
+
+
+@prompt.command("replay")
+@click.argument("file", type=click.Path(path_type=Path))
+@_AS_JSON
+@click.pass_obj
+def prompt_replay(open_workspace: _Open, file: Path, as_json: bool) -> None:
+    """Ask again what a reproduce file asked; exit 1 when the answer is another one."""
+    found = asyncio.run(_replayed(open_workspace(), file))
+    print(json.dumps({**asdict(found), "sentence": found.sentence}) if as_json else found.sentence)
+    if not found.is_equal:
+        sys.exit(1)
+
+
+async def _replayed(workspace: Workspace, file: Path) -> Replay:
+    try:
+        return await replay(workspace, file)
+    finally:
+        await workspace.close()
+
+
 # -- runs and jobs ------------------------------------------------------------------------------------------------
 
 
@@ -262,6 +292,7 @@ class _Recipes(click.Group):
 
 ladder.add_command(_Recipes("run", help="Make a model: `ladder run lora --base REF --data REF`."))
 ladder.add_command(_command(Compare))
+prompt.add_command(_command(Distil))
 prefs.add_command(_command(SampleAnswers))
 prefs.add_command(_command(SimulateJudgements))
 
