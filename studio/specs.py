@@ -142,9 +142,13 @@ FinishReason = Literal["stop", "length", "cancelled"]
 
 
 class Chunk(_Frozen):
-    """A piece of a streamed answer; the last one carries the finish reason and the token counts."""
+    """A piece of a streamed answer; the last one carries the finish reason and the token counts.
+
+    One that `replaces` stands for everything before it: an answer that took several calls ends so.
+    """
 
     text: str
+    replaces: bool = False
     finish: FinishReason | None = None
     prompt_tokens: int = 0
     output_tokens: int = 0

@@ -1,7 +1,7 @@
-"""Playground: ask one model, or two beside each other, with a template; see the prompt, keep what is good.
+"""Prompt: ask up to four models, prompts or temperatures beside each other; see what each gets; keep what is good.
 
 Every answer is a row before anybody keeps it, so that "keep" and "to dataset" name what was really asked, whatever has
-been typed since.
+been typed since. What is being written is a draft in the database: it survives a reload and a restart.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import html
 import logging
 import secrets
+import tempfile
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -19,21 +21,40 @@ from components.forms import Form, form
 from components.frame import (
     Refresh,
     TabWidgets,
+    actions,
     card,
     chip,
     handler,
     live_dropdown,
     markup,
     notice,
-    page_header,
     table,
     user_of,
 )
+from components.playground.columns import COLUMNS, NOBODY, answer_column, differences, head, probabilities
+from components.playground.editor import Editor, editor, prompt_choices
+from components.playground.looking import bar, likeliest, shown_parts, tokens
 from studio.backends import Backend, Partial, side_by_side
 from studio.errors import InputError, StudioError
 from studio.models import EMBEDDED, conversion, licence
-from studio.prompts import Question, record_answer, template, templates, to_dataset
-from studio.specs import ModelRef, Sampling
+from studio.models.endpoints import cost_of_calls, whereabouts
+from studio.prompts import (
+    Composed,
+    Memory,
+    Question,
+    answered,
+    find_template,
+    record_answer,
+    templates,
+    to_dataset,
+)
+from studio.prompts.budget import budget
+from studio.prompts.export import FORMATS, export
+from studio.prompts.onward import send_to_labeling
+from studio.prompts.reproduce import reproduction
+from studio.prompts.selectors import selectors
+from studio.prompts.techniques import technique_of
+from studio.specs import Completion, Message, ModelRef, Sampling
 from studio.store import Answer
 from studio.workspace import Workspace
 
@@ -41,104 +62,146 @@ log = logging.getLogger(__name__)
 
 __all__ = ["PlaygroundWidgets", "beside_base", "build"]
 
-_COLUMNS = 2
-_NOBODY = ""  # the second column is off
+_DRAFT = "playground"
+_NEXT = 10  # next tokens shown
+_MOST_REPEATS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlaygroundWidgets(TabWidgets):
-    """`models` are the choices of the columns: "try it" buttons of other tabs set them."""
+    """`models` are the choices of the first two columns, `boxes` the columns: "try it" buttons of other tabs set them."""
 
-    models: tuple[gr.Dropdown, gr.Dropdown]
-
-
-@dataclass(frozen=True)
-class _Column:
-    """One answer. `ticket` names it from before it is there, so that one that was stopped can be kept as well."""
-
-    box: gr.Column
-    head: gr.HTML
-    text: gr.Textbox
-    ticket: gr.Textbox
-    keep: gr.Button
-    send: gr.Button
-
-    @property
-    def outputs(self) -> list[Any]:
-        return [self.box, self.head, self.text, self.ticket, self.keep, self.send]
+    models: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
 class _Asking:
     """The widgets that make up a question, in the order handlers get their values."""
 
-    template: gr.Radio
+    template: gr.Dropdown
     instruction: gr.Textbox
     context: gr.Textbox
     guidelines: gr.Textbox
+    more: gr.Textbox
     examples: gr.Dropdown
+    selector: gr.Dropdown
+    shots: gr.Textbox
+    passages: gr.Number
+    editor: Editor
     sampling: Form[Sampling]
 
     @property
-    def inputs(self) -> list[Any]:
-        own = [self.template, self.instruction, self.context, self.guidelines, self.examples]
-        return own + self.sampling.inputs
+    def own(self) -> list[Any]:
+        return [
+            self.template,
+            self.instruction,
+            self.context,
+            self.guidelines,
+            self.more,
+            self.examples,
+            self.selector,
+            self.shots,
+            self.passages,
+        ]
 
-    def read(self, values: Sequence[Any]) -> Question:
-        name, instruction, context, guidelines, examples = (str(v or "") for v in values[:5])
-        return Question(name, instruction, context, guidelines, examples, self.sampling.read(values[5:]))
+    @property
+    def inputs(self) -> list[Any]:
+        return [*self.own, *self.editor.inputs, *self.sampling.inputs]
+
+    def read(self, workspace: Workspace, values: Sequence[Any]) -> Question:
+        count, fields = len(self.own), len(self.editor.inputs)
+        name, instruction, context, guidelines, more, examples, chosen, shots, passages = values[:count]
+        ref = str(name or "plain")
+        return Question(
+            template=ref,
+            instruction=str(instruction or ""),
+            context=str(context or ""),
+            guidelines=str(guidelines or ""),
+            examples=str(examples or ""),
+            selector=str(chosen or "fixed"),
+            shots=_number(shots, "Examples to show"),
+            passages=int(passages or 0),
+            more=_named_values(str(more or "")),
+            draft=self.editor.draft(workspace.store, ref, values[count : count + fields]),
+            sampling=self.sampling.read(values[count + fields :]),
+        )
 
 
 def build(workspace: Workspace) -> PlaygroundWidgets:
     """Lay out the page and wire it."""
-    with page_header("playground", "Ask a model with a template, see exactly what it gets, and keep what works."):
-        stop = gr.Button("Stop", min_width=90, scale=0, interactive=False)
-        ask = gr.Button("Ask", variant="primary", min_width=120, scale=0, elem_id="ask")
     page = _Page(workspace)
-    _wire_asking(page, ask, stop)
+    _wire_asking(page)
+    _wire_looking(page)
+    _wire_editing(page)
     _wire_keeping(page)
     return PlaygroundWidgets(
-        refresh=Refresh(page.again, page.chosen, [*page.chosen, page.kept, page.terms]),
-        models=(page.model, page.beside),
-        links={"model": page.model, "beside": page.beside},
+        refresh=Refresh(page.again, [page.restored, *page.chosen], page.refreshed),
+        models=(page.columns[0].model, page.columns[1].model, page.columns[1].box),
+        links={"model": page.columns[0].model, "beside": page.columns[1].model},
     )
 
 
 class _Page:
-    """The widgets below the header, and what the handlers do with them."""
+    """The widgets, and what the handlers do with them."""
 
     def __init__(self, workspace: Workspace) -> None:
-        self.workspace, self.store = workspace, workspace.store
-        offers = _offers(workspace)
+        self.workspace, self.store, self.memory = workspace, workspace.store, Memory()
+        offers, prompts = _offers(workspace), prompt_choices(workspace.store, templates())
+        self.restored = gr.Textbox("", label="Draft restored", visible="hidden")
         with gr.Row(elem_classes=["playground"]):
             with gr.Column(scale=0, min_width=340, elem_classes=["side"]):
-                with card():
-                    self.model = live_dropdown(offers, value=str(EMBEDDED), label="Model", elem_id="model-a")
-                    self.beside = live_dropdown(
-                        [("None", _NOBODY), *offers], value=_NOBODY, label="Beside it", elem_id="model-b"
-                    )
-                    self.terms = markup(_terms(workspace, str(EMBEDDED)))
-                with card("Prompt"):
-                    self.asking = _question_widgets(workspace)
+                self.asking = self._question(prompts)
             with gr.Column(scale=2, min_width=320):
                 with card("Your question"):
                     self.asking.instruction.render()  # type: ignore[no-untyped-call]
                     self.asking.context.render()  # type: ignore[no-untyped-call]
                 with card("What the model gets"):
-                    self.budget = markup(_budget(None))
-                    self.prompt = gr.Textbox(
-                        label="Rendered prompt",
-                        lines=8,
-                        max_lines=16,
-                        interactive=False,
-                        elem_classes=["mono"],
-                        placeholder="Write a question to see the prompt here.",
+                    self.budget = markup(bar(None))
+                    self.shown = markup("")
+                    with gr.Tabs(elem_classes=["pages", "small"]):
+                        with gr.Tab("Text"):
+                            self.prompt = gr.Textbox(
+                                label="Rendered prompt",
+                                show_label=False,
+                                lines=8,
+                                max_lines=18,
+                                interactive=False,
+                                elem_classes=["mono"],
+                                placeholder="Write a question to see the prompt here.",
+                            )
+                        with gr.Tab("Tokens"):
+                            self.see_tokens = gr.Button("Show the tokens", size="sm", min_width=0, scale=0)
+                            self.tokens = markup("")
+                        with gr.Tab("Next token"):
+                            self.see_next = gr.Button("Ask for the likeliest", size="sm", min_width=0, scale=0)
+                            self.next = markup("")
+            with gr.Column(scale=3, min_width=320):
+                with gr.Row(elem_classes=["actions", "ask-row"]):
+                    self.add = gr.Button("Add a column", size="sm", min_width=0, scale=0)
+                    self.drop = gr.Button("Remove the last", size="sm", min_width=0, scale=0)
+                    self.pair = gr.Button("Send to labeling", size="sm", min_width=0, scale=0)
+                    self.stop = gr.Button("Stop", min_width=80, scale=0, interactive=False)
+                    self.ask_all = gr.Button("Ask", variant="primary", min_width=110, scale=0, elem_id="ask")
+                self.mark = gr.Checkbox(False, label="Mark where answers differ from the first")
+                with gr.Row(elem_classes=["answers"]):
+                    self.columns = tuple(
+                        answer_column(n, offers, prompts, str(EMBEDDED) if n == 0 else NOBODY) for n in range(COLUMNS)
                     )
-            with gr.Column(scale=3, min_width=320), gr.Row(elem_classes=["answers"]):
-                self.columns = tuple(_answer_column(number) for number in range(_COLUMNS))
+                self.terms = markup(_terms(workspace, str(EMBEDDED)))
+                with gr.Accordion("Take it away", open=False, elem_classes=["more"]):
+                    with gr.Row(elem_classes=["form-row"]):
+                        self.which = gr.Dropdown(list(range(1, COLUMNS + 1)), value=1, label="Answer", min_width=80)
+                        self.format = gr.Dropdown(list(FORMATS), value=FORMATS[0], label="As code", min_width=160)
+                    with actions():
+                        self.code_button = gr.Button("Show the code", size="sm", min_width=0, scale=0)
+                        self.reproduce = gr.DownloadButton(
+                            "Reproduce file of this answer", size="sm", min_width=0, scale=0
+                        )
+                    self.code = gr.Code(label="Code", language="python", interactive=False, visible=False)
+                    self.left_out = markup("")
         with card("Kept answers"):
             self.kept = table(
-                ["Answer", "Model", "Template", "Question", "Text"],
+                ["Answer", "Model", "Prompt", "Question", "Text"],
                 label="Kept answers",
                 widths=["80px", "18%", "12%", "28%", "36%"],
                 rows=_kept(workspace),
@@ -153,57 +216,141 @@ class _Page:
                     scale=0,
                 )
 
+    def _question(self, prompts: list[tuple[str, str]]) -> _Asking:
+        workspace = self.workspace
+        with card("Prompt"):
+            chosen = live_dropdown(prompts, value="zero-shot", label="Prompt", elem_id="template")
+            self.summary = markup(self.about("zero-shot"))
+            told = (d.guidelines for d in self.store.datasets() if d.guidelines)
+            guidelines = gr.Textbox(
+                next(told, ""),
+                label="Guidelines",
+                info="How answers should be. The prompt decides whether the model is told.",
+                lines=3,
+                max_lines=10,
+            )
+            more = gr.Textbox(
+                label="Other variables", placeholder="tone: friendly", info="One a line.", visible=False, lines=2
+            )
+            with gr.Accordion("Edit this prompt", open=False, elem_classes=["more"]):
+                edit = editor()
+            with gr.Accordion("Examples", open=False, elem_classes=["more"]):
+                sources = _sources(workspace)
+                examples = live_dropdown(
+                    sources, value=sources[0][1] if sources else None, label="Examples from", min_width=160
+                )
+                selector = gr.Dropdown(
+                    [(kind.title, name) for name, kind in selectors().items() if not kind.is_wrapper],
+                    value="fixed",
+                    label="Chosen how",
+                )
+                shots = gr.Textbox("", label="Examples to show", placeholder="As many as the prompt says")
+            with gr.Accordion("Documents", open=False, elem_classes=["more"]):
+                passages = gr.Number(
+                    0, precision=0, minimum=0, maximum=20, label="Passages", info="The best for this question, cited."
+                )
+            with gr.Accordion("Sampling", open=False, elem_classes=["more"]):
+                sampling = form(Sampling)
+                self.repeats = gr.Number(
+                    1,
+                    precision=0,
+                    minimum=1,
+                    maximum=_MOST_REPEATS,
+                    label="Repeats",
+                    info="Asks again with other seeds and counts the different answers.",
+                )
+        instruction = gr.Textbox(
+            label="Instruction",
+            lines=3,
+            max_lines=10,
+            placeholder="My Otter jacket soaks through after an hour of rain. What can I do?",
+            elem_id="instruction",
+            render=False,
+        )
+        context = gr.Textbox(
+            label="Context",
+            info="The text the question is about, if there is one.",
+            lines=3,
+            max_lines=12,
+            elem_id="context",
+            render=False,
+        )
+        return _Asking(
+            chosen, instruction, context, guidelines, more, examples, selector, shots, passages, edit, sampling
+        )
+
+    # -- reading rows again ----------------------------------------------------------------------------------------
+
     @property
     def chosen(self) -> list[Any]:
         """The lists whose choices come from rows."""
-        return [self.model, self.beside, self.dataset, self.asking.examples]
+        mine = [self.asking.template, self.asking.examples, self.dataset]
+        return [*mine, *(w for c in self.columns for w in (c.model, c.template))]
 
-    def again(self, model: str, beside: str, dataset: str, examples: str) -> list[Any]:
-        """The lists as the database has them now; what somebody chose stays."""
-        offers = _offers(self.workspace)
-        known = {ref for _, ref in offers}
-        return [
-            gr.Dropdown(choices=offers, value=model if model in known else str(EMBEDDED)),
-            gr.Dropdown(choices=[("None", _NOBODY), *offers], value=beside if beside in known else _NOBODY),
-            _dropdown(_datasets(self.workspace), dataset),
-            _dropdown(_snapshots(self.workspace), examples),
-            _kept(self.workspace),
-            _terms(self.workspace, model),
+    @property
+    def refreshed(self) -> list[Any]:
+        return [*self.chosen, self.kept, self.restored, *self.asking.inputs]
+
+    def again(self, request: gr.Request, restored: str, *chosen: str) -> list[Any]:
+        """The lists as the database has them now; what somebody chose stays. The first time, the draft comes back."""
+        prompt, examples, dataset, *cells = chosen
+        draft = {} if restored else self.store.draft(user_of(request), _DRAFT)
+        offers, prompts = _offers(self.workspace), prompt_choices(self.store, templates())
+        known, known_prompts = {ref for _, ref in offers}, {ref for _, ref in prompts}
+        lists = [
+            _among(prompts, draft.get("template", prompt)),
+            _among(_sources(self.workspace), draft.get("examples", examples)),
+            _among([(name, name) for name in _datasets(self.workspace)], dataset),
         ]
+        for place in range(COLUMNS):
+            model, template_ref = cells[2 * place : 2 * place + 2]
+            fallback = str(EMBEDDED) if place == 0 else NOBODY
+            lists += [
+                gr.Dropdown(choices=[("No model", NOBODY), *offers], value=model if model in known else fallback),
+                gr.Dropdown(
+                    choices=[("As on the left", NOBODY), *prompts],
+                    value=template_ref if template_ref in known_prompts else NOBODY,
+                ),
+            ]
+        return [*lists, _kept(self.workspace), "yes", *self._drafted(draft)]
 
-    # -- asking --------------------------------------------------------------------------------------------------
+    def _drafted(self, draft: dict[str, Any]) -> list[Any]:
+        values = draft.get("values") or []
+        names = self.asking.inputs
+        if len(values) != len(names):  # of an earlier version of the page, or none
+            return [gr.skip()] * len(names)
+        # The lists come back through their choices.
+        lists = (self.asking.template, self.asking.examples)
+        return [gr.skip() if widget in lists else value for widget, value in zip(names, values, strict=True)]
 
-    async def ask(self, request: gr.Request, model: str, beside: str, *values: Any) -> AsyncIterator[list[Any]]:
-        """Stream the answers. Each ends as a row, also one that somebody stopped half-way."""
-        question = self.asking.read(values)
-        messages = question.messages(self.store, self.workspace.path)
-        refs = [ModelRef(m) for m in (model, beside) if m]
-        sampling = template(question.template).with_room(question.sampling)
-        streams = [self._prepared(ref).stream(messages, sampling) for ref in refs]
-        tickets = [secrets.token_hex(8) for _ in refs]
-        partials = [Partial() for _ in refs]
+    # -- asking ----------------------------------------------------------------------------------------------------
+
+    async def ask(self, request: gr.Request, only: int, repeats: float, mark: bool, *values: Any) -> AsyncIterator[Any]:
+        """Stream the answers of all columns (or of `only` one, counted from 1). Each ends as a row, also one that was
+        stopped half-way."""
+        cells, rest = values[: 3 * COLUMNS], values[3 * COLUMNS :]
+        question = self.asking.read(self.workspace, rest)
+        asked = [n for n in range(COLUMNS) if cells[3 * n] and only in (0, n + 1)]
+        if not asked:
+            raise InputError("No column has a model. Choose one.")
+        answers = [await self._prepared_answer(question, cells[3 * n : 3 * n + 3]) for n in asked]
+        streams = [answered(a.composed, a.backend) for a in answers]
+        partials = [Partial() for _ in answers]
         recorded: set[int] = set()
 
         def record(place: int) -> None:
             recorded.add(place)
-            record_answer(
-                self.store,
-                refs[place],
-                question,
-                messages,
-                partials[place].completion,
-                ticket=tickets[place],
-                author=user_of(request),
-            )
+            self._record(answers[place], partials[place].completion, user_of(request))
 
-        yield [gr.Button(interactive=True), *_shown(partials, refs, tickets)]
+        yield [gr.Button(interactive=True), *self._shown(asked, answers, partials, mark=False)]
         try:
             async for partials in side_by_side(streams):
                 for place, partial in enumerate(partials):
                     if partial.finish and place not in recorded:
                         record(place)
-                yield [gr.skip(), *_shown(partials, refs, tickets)]
-            yield [gr.Button(interactive=False), *_shown(partials, refs, tickets)]
+                yield [gr.skip(), *self._shown(asked, answers, partials, mark=False)]
+            counted = await _repeated(answers, int(repeats or 1)) if int(repeats or 1) > 1 else []
+            yield [gr.Button(interactive=False), *self._shown(asked, answers, partials, mark=mark, counted=counted)]
         finally:
             try:
                 for place, partial in enumerate(partials):
@@ -212,23 +359,70 @@ class _Page:
             except StudioError as error:  # the page that could have been told is gone, or has its own error by now
                 log.warning("A stopped answer could not be recorded: %s", error)
 
-    def stop(self, *said: str) -> list[Any]:
+    async def _prepared_answer(self, question: Question, cell: Sequence[Any]) -> _Answer:
+        model, other, temperature = cell
+        ref = ModelRef(model)
+        if other:
+            question = replace(question, template=other, draft=None)
+        if (given := _fraction(temperature, "Temperature")) is not None:
+            question = replace(question, sampling=_with_temperature(question.sampling, given))
+        backend = self._prepared(ref)
+        composed = await question.composed(self.store, self.workspace.path, backend, self.memory)
+        _ = composed.messages  # what cannot be rendered is said before anything is asked
+        return _Answer(ref, backend, composed, secrets.token_hex(8), whereabouts(ref, self.store).sentence)
+
+    def _record(self, answer: _Answer, completion: Completion, author: str) -> None:
+        record_answer(
+            self.store,
+            answer.ref,
+            answer.composed.question,
+            answer.composed.messages,
+            completion,
+            ticket=answer.ticket,
+            author=author,
+            composed=answer.composed,
+        )
+
+    def _shown(
+        self,
+        asked: Sequence[int],
+        answers: Sequence[_Answer],
+        partials: Sequence[Partial],
+        *,
+        mark: bool,
+        counted: Sequence[str] = (),
+    ) -> list[Any]:
+        """Values for every column's outputs while answers grow; columns that are not asked stay as they are."""
+        marked = differences([p.text for p in partials]) if mark else [""] * len(partials)
+        values: list[Any] = []
+        for number in range(COLUMNS):
+            if number not in asked:
+                values += [gr.skip()] * 6
+                continue
+            place = asked.index(number)
+            partial, answer = partials[place], answers[place]
+            is_growing = bool(partial.text) and not partial.is_over
+            is_whole = partial.is_over and bool(partial.text)
+            price = (
+                cost_of_calls(answer.ref, self.store, partial.prompt_tokens, partial.output_tokens)
+                if partial.is_over
+                else ""
+            )
+            values += [
+                head(answer.ref, partial, elsewhere=answer.elsewhere, price=price),
+                partial.text,
+                answer.ticket,
+                # Left alone while it grows: a piece that arrives after Stop must not take back what Stop allowed.
+                gr.skip() if is_growing else gr.Button("Keep", interactive=is_whole),
+                gr.skip() if is_growing else gr.Button("To dataset", interactive=is_whole),
+                marked[place] + (counted[place] if counted else ""),
+            ]
+        return values
+
+    def stopped(self, *said: str) -> list[Any]:
         """What was said until now can be kept."""
         buttons = [gr.Button(interactive=bool(text)) for text in said for _ in ("keep", "send")]
         return [gr.Button(interactive=False), *buttons]
-
-    async def preview(self, model: str, *values: Any) -> tuple[str, str]:
-        """The token bar and the prompt, or why there is none."""
-        question = self.asking.read(values)
-        if not question.instruction.strip():
-            return _budget(None), ""
-        try:
-            messages = question.messages(self.store, self.workspace.path)
-            rendered = await self._prepared(ModelRef(model)).render(messages)
-        except StudioError as error:
-            return _budget(None, str(error)), ""
-        room = template(question.template).with_room(question.sampling).max_tokens
-        return _budget((rendered.tokens, room, rendered.window)), rendered.text
 
     def _prepared(self, ref: ModelRef) -> Backend:
         """The model's backend. While the embedded model converts, a sentence says how far it is."""
@@ -236,7 +430,93 @@ class _Page:
             self.workspace.weights(ref, wait=False)
         return self.workspace.backend(ref)
 
-    # -- keeping -------------------------------------------------------------------------------------------------
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    async def preview(self, request: gr.Request, model: str, *values: Any) -> tuple[str, str, str, str]:
+        """The token bar, what the prompt shows, the prompt, and the editor's unsaved changes. Keeps the draft."""
+        self.store.save_draft(user_of(request), _DRAFT, self._draft_of(values))
+        edit = self.asking.editor
+        try:
+            ref = str(values[0] or "plain")
+            start = len(self.asking.own)
+            changes = edit.difference(self.store, ref, values[start : start + len(edit.inputs)])
+            question = self.asking.read(self.workspace, values)
+            if not question.instruction.strip() or not model:
+                return bar(None), "", "", changes
+            backend = self._prepared(ModelRef(model))
+            composed = await question.composed(self.store, self.workspace.path, backend, self.memory)
+            found = await budget(
+                backend,
+                composed.compose,
+                composed.selection.picks,
+                composed.documents,
+                room=composed.sampling.max_tokens,
+                memory=self.memory,
+            )
+        except StudioError as error:
+            return bar(None, str(error)), "", "", ""
+        return bar(found), shown_parts(composed), found.rendered.text, changes
+
+    def _draft_of(self, values: Sequence[Any]) -> dict[str, Any]:
+        return {"values": list(values), "template": values[0], "examples": values[5]}
+
+    async def _composed(self, model: str, values: Sequence[Any]) -> tuple[Backend, Composed]:
+        question = self.asking.read(self.workspace, values)
+        backend = self._prepared(ModelRef(model))
+        return backend, await question.composed(self.store, self.workspace.path, backend, self.memory)
+
+    async def token_view(self, model: str, *values: Any) -> str:
+        backend, composed = await self._composed(model, values)
+        return tokens(await backend.tokens(composed.technique.prepare(composed.messages)))
+
+    async def next_view(self, model: str, *values: Any) -> str:
+        backend, composed = await self._composed(model, values)
+        return likeliest(await backend.next_tokens(composed.technique.prepare(composed.messages), _NEXT))
+
+    async def colour(self, ticket: str) -> str:
+        """How likely the model finds each token of a recorded answer."""
+        answer = self.store.completion(ticket)
+        backend = self._prepared(ModelRef(answer.model))
+        messages = [Message(**turn) for turn in answer.messages]
+        return probabilities(await backend.logprobs(messages, answer.text, top=4))
+
+    def about(self, ref: str) -> str:
+        """The prompt in words: what it does, what it costs, where it comes from."""
+        chosen = find_template(self.store, ref)
+        technique = technique_of(chosen)
+        source = f' <span class="quiet">{html.escape(chosen.citation)}</span>' if chosen.citation else ""
+        calls = f" {chip(technique.cost)}" if technique.calls > 1 else ""
+        return f'<p class="quiet">{html.escape(chosen.summary)}{source}</p>{chip(technique.title)}{calls}'
+
+    def opened(self, ref: str) -> list[Any]:
+        """A prompt was chosen: its words, its editor, and whether it has variables of its own."""
+        chosen = find_template(self.store, ref)
+        own = [name for name in chosen.variables if name not in ("instruction", "context", "guidelines")]
+        more = gr.Textbox(visible=bool(own), placeholder=f"{own[0]}: …" if own else "")
+        return [self.about(ref), more, *self.asking.editor.show(self.store, ref)]
+
+    # -- editing ---------------------------------------------------------------------------------------------------
+
+    def save(self, request: gr.Request, ref: str, name: str, tags: str, note: str, *values: Any) -> list[Any]:
+        saved = self.asking.editor.saved(self.store, ref, values, (name, tags, note), author=user_of(request))
+        gr.Success(f"Saved as {saved}.", duration=3)
+        return [self._prompts(saved), ""]
+
+    def revert(self, ref: str) -> list[Any]:
+        return self.asking.editor.show(self.store, ref)
+
+    def bring(self, request: gr.Request, file: str) -> Any:
+        saved = self.asking.editor.taken(self.store, file, author=user_of(request))
+        gr.Success(f"Imported as {saved}.", duration=3)
+        return self._prompts(saved)
+
+    def _prompts(self, chosen: str) -> Any:
+        choices = prompt_choices(self.store, templates())
+        if chosen not in {ref for _, ref in choices}:  # a version that is not the newest
+            choices = [(chosen, chosen), *choices]
+        return gr.Dropdown(choices=choices, value=chosen)
+
+    # -- keeping ---------------------------------------------------------------------------------------------------
 
     def keep(self, ticket: str) -> tuple[list[list[Any]], Any]:
         self.store.keep_completion(ticket)
@@ -251,55 +531,196 @@ class _Page:
         gr.Success(f"Added to {name}.", duration=3)
         return _kept(self.workspace), gr.Button("In the dataset", interactive=False)
 
+    def to_labeling(self, request: gr.Request, *tickets: str) -> None:
+        given = [ticket for ticket in tickets if ticket]
+        if len(given) < 2:
+            raise InputError("Ranking takes two answers. Ask two columns first.")
+        send_to_labeling(self.store, given, author=user_of(request))
+        gr.Success("These answers wait under Labeling, in the batch “playground”.", duration=3)
 
-def _wire_asking(page: _Page, ask: gr.Button, stop: gr.Button) -> None:
-    question = [page.model, *page.asking.inputs]
-    asked = ask.click(
-        handler(page.ask),
-        [page.model, page.beside, *page.asking.inputs],
-        [stop, *(widget for column in page.columns for widget in column.outputs)],
-        concurrency_id="answers",
-        concurrency_limit=32,
-        show_progress="hidden",
-        api_name="ask",
-    )
-    stop.click(
-        handler(page.stop),
+    async def take_code(self, which: int, format: str, *tickets: str) -> list[Any]:
+        answer = self._answer_of(which, tickets)
+        folder = str(self.workspace.weights(ModelRef(answer.model)).base) if format.startswith("transformers") else ""
+        messages = [Message(**turn) for turn in answer.messages]
+        made = export(format, ModelRef(answer.model), messages, Sampling(**answer.sampling), folder)  # type: ignore[arg-type]
+        language: Any = {"bash": "shell"}.get(made.language, made.language)
+        left = f"This format cannot say: {', '.join(made.left_out)}." if made.left_out else ""
+        return [gr.Code(made.text, language=language, visible=True), notice(left, "caution") if left else ""]
+
+    async def take_file(self, which: int, *tickets: str) -> str:
+        answer = self._answer_of(which, tickets)
+        made = await reproduction(self.workspace, answer)
+        path = Path(tempfile.mkdtemp()) / f"answer-{answer.id}.json"
+        path.write_text(made.to_json(), encoding="utf-8")
+        return str(path)
+
+    def _answer_of(self, which: int, tickets: Sequence[str]) -> Answer:
+        ticket = tickets[int(which) - 1]
+        if not ticket:
+            raise InputError(f"Column {which} has no answer yet. Ask first.")
+        return self.store.completion(ticket)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """One cell on its way."""
+
+    ref: ModelRef
+    backend: Backend
+    composed: Composed
+    ticket: str
+    elsewhere: str
+
+
+async def _repeated(answers: Sequence[_Answer], repeats: int) -> list[str]:
+    """Every cell asked again with other seeds: how many of the answers differ, as HTML."""
+    found = []
+    for answer in answers:
+        technique, first = answer.composed.technique, answer.composed.sampling
+
+        async def ask(messages: Sequence[Message], sampling: Sampling, backend: Backend = answer.backend) -> Completion:
+            [completion] = await backend.complete([messages], sampling)
+            return completion
+
+        said = []
+        for number in range(repeats):
+            sampling = first.model_copy(update={"seed": first.seed + number})
+            said.append((await technique.answer(ask, answer.composed.messages, sampling)).answer.text)
+        different = list(dict.fromkeys(said))
+        rows = "".join(
+            f"<li><small>{said.count(text)} ×</small> {html.escape(text) or '<i>no answer</i>'}</li>"
+            for text in different
+        )
+        found.append(
+            f'<details class="repeats"><summary>{repeats} answers, {len(different)} different</summary><ul>{rows}</ul></details>'
+        )
+    return found
+
+
+# -- wiring ----------------------------------------------------------------------------------------------------
+
+
+def _wire_asking(page: _Page) -> None:
+    cells = [widget for column in page.columns for widget in column.inputs]
+    inputs = [page.repeats, page.mark, *cells, *page.asking.inputs]
+    outputs = [page.stop, *(widget for column in page.columns for widget in column.outputs)]
+    streaming: dict[str, Any] = {
+        "concurrency_id": "answers",
+        "concurrency_limit": 32,
+        "show_progress": "hidden",
+    }
+
+    def asking(only: int) -> Any:
+        async def ask(request: gr.Request, *values: Any) -> AsyncIterator[Any]:
+            async for update in page.ask(request, only, *values):
+                yield update
+
+        return handler(ask)
+
+    asked = page.ask_all.click(asking(0), inputs, outputs, api_name="ask", **streaming)
+    events: list[Any] = [asked]
+    for number, column in enumerate(page.columns, start=1):
+        events.append(column.again.click(asking(number), inputs, outputs, api_name=f"ask_{number}", **streaming))
+    page.stop.click(
+        handler(page.stopped),
         [column.text for column in page.columns],
-        [stop, *(button for column in page.columns for button in (column.keep, column.send))],
-        cancels=[asked],
+        [page.stop, *(button for column in page.columns for button in (column.keep, column.send))],
+        cancels=events,
         queue=False,
         api_name="stop",
         api_visibility="private",
     )
+    _wire_columns(page)
+
+
+def _wire_columns(page: _Page) -> None:
+    """Columns come and go; one whose model was chosen from elsewhere opens."""
+    models = [column.model for column in page.columns]
+    boxes = [column.box for column in page.columns]
+
+    def add(*chosen: str) -> list[Any]:
+        free = next((n for n, model in enumerate(chosen) if not model), None)
+        if free is None:
+            raise InputError(f"There are {COLUMNS} columns at most. Remove one first.")
+        return [gr.Dropdown(value=chosen[0] or str(EMBEDDED)) if n == free else gr.skip() for n in range(COLUMNS)]
+
+    def drop(*chosen: str) -> list[Any]:
+        last = max((n for n, model in enumerate(chosen) if model and n), default=None)
+        return [gr.Dropdown(value=NOBODY) if n == last else gr.skip() for n in range(COLUMNS)]
+
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    page.add.click(handler(add), models, models, **quiet)
+    page.drop.click(handler(drop), models, models, **quiet)
+    gr.on(
+        [model.change for model in models],
+        handler(lambda *chosen: [gr.Column(visible=bool(model) or n == 0) for n, model in enumerate(chosen)]),
+        models,
+        boxes,
+        queue=False,
+        **quiet,
+    )
+    page.columns[0].model.change(
+        handler(lambda ref: _terms(page.workspace, ref)), page.columns[0].model, page.terms, **quiet
+    )
+
+
+def _wire_looking(page: _Page) -> None:
+    question = [page.columns[0].model, *page.asking.inputs]
     # A text box also tells of `input`; listening to both would ask twice for every key.
     gr.on(
-        [
-            page.model.change,
-            page.asking.template.change,
-            page.asking.instruction.change,
-            page.asking.context.change,
-            page.asking.guidelines.change,
-            page.asking.examples.change,
-        ],
+        [page.columns[0].model.change, *(widget.change for widget in page.asking.inputs)],
         handler(page.preview),
         question,
-        [page.budget, page.prompt],
+        [page.budget, page.shown, page.prompt, page.asking.editor.state],
         show_progress="hidden",
         trigger_mode="always_last",
         concurrency_limit=16,
-        api_visibility="private",
+        api_name="preview",
     )
-    page.model.change(
-        handler(lambda ref: _terms(page.workspace, ref)),
-        page.model,
-        page.terms,
+    page.asking.template.change(
+        handler(page.opened),
+        page.asking.template,
+        [page.summary, page.asking.more, *_about_editor(page)],
         show_progress="hidden",
         api_visibility="private",
     )
+    page.see_tokens.click(handler(page.token_view), question, page.tokens, api_name="show_tokens")
+    page.see_next.click(handler(page.next_view), question, page.next, api_name="next_tokens")
+    for number, column in enumerate(page.columns, start=1):
+        column.look.click(handler(page.colour), column.ticket, column.marks, api_name=f"probabilities_{number}")
+
+
+def _about_editor(page: _Page) -> list[Any]:
+    edit = page.asking.editor
+    return [*edit.inputs, edit.state, edit.name, edit.tags, edit.history]
+
+
+def _wire_editing(page: _Page) -> None:
+    edit, chosen = page.asking.editor, page.asking.template
+    edit.save.click(
+        handler(page.save),
+        [chosen, edit.name, edit.tags, edit.note, *edit.inputs],
+        [chosen, edit.note],
+        api_name="save_prompt",
+    )
+    edit.revert.click(handler(page.revert), chosen, _about_editor(page), api_visibility="private")
+    edit.history.change(
+        handler(lambda ref, older: edit.against(page.store, ref, older or "")),
+        [chosen, edit.history],
+        edit.change,
+        api_name="compare_versions",
+    )
+    edit.download.click(
+        handler(lambda ref, *values: edit.written(page.store, ref, values)),
+        [chosen, *edit.inputs],
+        edit.download,
+        api_name="export_prompt",
+    )
+    edit.upload.upload(handler(page.bring), edit.upload, chosen, api_name="import_prompt")
 
 
 def _wire_keeping(page: _Page) -> None:
+    tickets = [column.ticket for column in page.columns]
     for number, column in enumerate(page.columns, start=1):
         column.keep.click(handler(page.keep), column.ticket, [page.kept, column.keep], api_name=f"keep_answer_{number}")
         column.send.click(
@@ -308,136 +729,63 @@ def _wire_keeping(page: _Page) -> None:
             [page.kept, column.send],
             api_name=f"answer_to_dataset_{number}",
         )
+    page.pair.click(handler(page.to_labeling), tickets, None, api_name="answers_to_labeling")
+    page.code_button.click(
+        handler(page.take_code), [page.which, page.format, *tickets], [page.code, page.left_out], api_name="export_code"
+    )
+    page.reproduce.click(handler(page.take_file), [page.which, *tickets], page.reproduce, api_name="reproduce_file")
 
 
 def beside_base(workspace: Workspace, run: str) -> list[Any]:
-    """The two columns' models: the base a run was made from, and the run."""
+    """The first two columns' models: the base a run was made from, and the run."""
     model = workspace.store.model(f"run:{run}")
     offers = _offers(workspace)
     return [
-        gr.Dropdown(choices=offers, value=model.base),
-        gr.Dropdown(choices=[("None", _NOBODY), *offers], value=str(model.ref)),
+        gr.Dropdown(choices=[("No model", NOBODY), *offers], value=model.base),
+        gr.Dropdown(choices=[("No model", NOBODY), *offers], value=str(model.ref)),
+        gr.Column(visible=True),
     ]
 
 
-def _question_widgets(workspace: Workspace) -> _Asking:
-    chosen = gr.Radio(
-        [(t.title, t.name) for t in templates().values()],
-        value="zero-shot",
-        label="Template",
-        elem_id="template",
-        elem_classes=["two-wide"],
-    )
-    summary = markup(_summary("zero-shot"))
-    chosen.change(handler(_summary), chosen, summary, show_progress="hidden", queue=False, api_visibility="private")
-    told = (d.guidelines for d in workspace.store.datasets() if d.guidelines)
-    guidelines = gr.Textbox(
-        next(told, ""),
-        label="Guidelines",
-        info="How answers should be. The template decides whether the model is told.",
-        lines=4,
-        max_lines=10,
-    )
-    snapshots = _snapshots(workspace)
-    examples = live_dropdown(
-        snapshots, value=snapshots[0] if snapshots else None, label="Examples from", info="Only few-shot templates."
-    )
-    with gr.Accordion("Sampling", open=False, elem_classes=["more"]):
-        sampling = form(Sampling)
-    instruction = gr.Textbox(
-        label="Instruction",
-        lines=3,
-        max_lines=10,
-        placeholder="My Otter jacket soaks through after an hour of rain. What can I do?",
-        elem_id="instruction",
-        render=False,
-    )
-    context = gr.Textbox(
-        label="Context",
-        info="The text the question is about, if there is one.",
-        lines=3,
-        max_lines=12,
-        elem_id="context",
-        render=False,
-    )
-    return _Asking(chosen, instruction, context, guidelines, examples, sampling)
+# -- small pieces ----------------------------------------------------------------------------------------------
 
 
-def _answer_column(number: int) -> _Column:
-    with card(visible=number == 0, min_width=240, elem_classes=["answer"]) as box:
-        head = markup(_head(None, None))
-        text = gr.Textbox(
-            label=f"Answer {number + 1}",
-            show_label=False,
-            lines=8,
-            max_lines=24,
-            interactive=True,
-            placeholder="The answer appears here, word by word.",
-            elem_id=f"answer-{number + 1}",
-        )
-        with gr.Row(elem_classes=["off-screen"]):
-            ticket = gr.Textbox("", label=f"Ticket of answer {number + 1}")
-        with gr.Row(elem_classes=["form-row"]):
-            keep = gr.Button("Keep", min_width=80, interactive=False)
-            send = gr.Button("To dataset", min_width=100, interactive=False)
-    return _Column(box, head, text, ticket, keep, send)
-
-
-def _shown(partials: Sequence[Partial], refs: Sequence[ModelRef], tickets: Sequence[str]) -> list[Any]:
-    """Values for every column's widgets while answers grow."""
-    values: list[Any] = []
-    for place in range(_COLUMNS):
-        if place >= len(refs):
-            values += [gr.Column(visible=False), *[gr.skip()] * 5]
+def _named_values(text: str) -> dict[str, str]:
+    """`name: value`, one a line. Raises InputError for a line without a name."""
+    found: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
             continue
-        partial = partials[place]
-        is_growing = bool(partial.text) and not partial.is_over
-        is_whole = partial.is_over and bool(partial.text)
-        values += [
-            gr.Column(visible=True),
-            _head(refs[place], partial),
-            partial.text,
-            tickets[place],
-            # Left alone while it grows: a piece that arrives after Stop must not take back what Stop allowed.
-            gr.skip() if is_growing else gr.Button("Keep", interactive=is_whole),
-            gr.skip() if is_growing else gr.Button("To dataset", interactive=is_whole),
-        ]
-    return values
+        name, colon, value = line.partition(":")
+        if not colon or not name.strip():
+            raise InputError(
+                f"Line {number} of the other variables is '{line.strip()[:60]}'. Write it as 'name: value'."
+            )
+        found[name.strip()] = value.strip()
+    return found
 
 
-def _head(ref: ModelRef | None, partial: Partial | None) -> str:
-    """The line above an answer: model, tokens, speed; or why there is none."""
-    if ref is None or partial is None:
-        return '<div class="answer-head"><span class="quiet">No answer yet</span></div>'
-    if partial.error:
-        return f'<div class="answer-head">{chip(str(ref))}</div>{notice(partial.error, "bad")}'
-    if not partial.finish:
-        words = "answering" if partial.text else "reading the prompt"
-        return f'<div class="answer-head">{chip(str(ref))}<span class="quiet">{words}</span></div>'
-    pace = partial.output_tokens / partial.seconds if partial.seconds else 0.0
-    cut = " · cut at the token limit" if partial.finish == "length" else ""
-    words = (
-        f"{partial.prompt_tokens} + {partial.output_tokens} tokens · {partial.seconds:.1f} s · {pace:.0f} tokens/s{cut}"
-    )
-    return f'<div class="answer-head">{chip(str(ref))}<span class="quiet">{words}</span></div>'
+def _number(text: Any, what: str) -> int | None:
+    if str(text or "").strip() == "":
+        return None
+    if not str(text).strip().isdigit():
+        raise InputError(f"{what} cannot be '{text}'. Write a whole number, or leave it empty.")
+    return int(text)
 
 
-def _budget(counts: tuple[int, int, int] | None, trouble: str = "") -> str:
-    """The token bar: prompt and room for the answer against the model's window."""
-    if trouble:
-        return notice(trouble, "bad")
-    if counts is None:
-        return '<div class="budget"><span class="quiet">Tokens are counted as you type.</span></div>'
-    used, room, window = counts
-    over = used + room > window
-    shares = (min(100.0, 100 * used / window), min(100.0, 100 * room / window))
-    words = f"{used:,} tokens of prompt + {room:,} for the answer, of {window:,}"
-    tone = "bad" if over else "quiet"
-    mark = " · does not fit: shorten the prompt" if over else ""
-    return (
-        f'<div class="budget"><div class="bar" aria-hidden="true"><i style="width:{shares[0]:.2f}%"></i>'
-        f'<b style="width:{shares[1]:.2f}%"></b></div><span class="{tone}">{words}{mark}</span></div>'
-    )
+def _fraction(text: Any, what: str) -> float | None:
+    if str(text or "").strip() == "":
+        return None
+    try:
+        return float(str(text).replace(",", "."))
+    except ValueError as error:
+        raise InputError(f"{what} cannot be '{text}'. Write a number such as 0.7, or leave it empty.") from error
+
+
+def _with_temperature(sampling: Sampling, temperature: float) -> Sampling:
+    if not 0 <= temperature <= 5:
+        raise InputError(f"A temperature of {temperature:g} is out of range. Choose 0 to 5.")
+    return sampling.model_copy(update={"temperature": temperature})
 
 
 def _terms(workspace: Workspace, ref: str) -> str:
@@ -459,12 +807,6 @@ def _preparing(workspace: Workspace) -> str:
     return f"<span>Being prepared for first use: {state.fraction:.0%}</span>" if state else ""
 
 
-def _summary(name: str) -> str:
-    chosen = template(name)
-    source = f' <span class="quiet">{html.escape(chosen.citation)}</span>' if chosen.citation else ""
-    return f'<p class="quiet">{html.escape(chosen.summary)}{source}</p>'
-
-
 def _kept(workspace: Workspace) -> list[list[Any]]:
     return [_kept_row(a) for a in workspace.store.kept_completions(20)]
 
@@ -481,9 +823,12 @@ def _datasets(workspace: Workspace) -> list[str]:
     return [d.name for d in workspace.store.datasets()]
 
 
-def _snapshots(workspace: Workspace) -> list[str]:
-    return [str(s.ref) for s in workspace.store.snapshots("data")]
+def _sources(workspace: Workspace) -> list[tuple[str, str]]:
+    """Where examples can come from: banks, then snapshots."""
+    banks = [(f"Bank {b.name} ({b.on} on)", b.name) for b in workspace.store.banks()]
+    return banks + [(str(s.ref), str(s.ref)) for s in workspace.store.snapshots("data")]
 
 
-def _dropdown(choices: list[str], value: str) -> Any:
-    return gr.Dropdown(choices=choices, value=value if value in choices else next(iter(choices), None))
+def _among(choices: Sequence[tuple[str, str]], value: str) -> Any:
+    known = [ref for _, ref in choices]
+    return gr.Dropdown(choices=list(choices), value=value if value in known else next(iter(known), None))

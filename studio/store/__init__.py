@@ -20,47 +20,66 @@ from studio.store.assignments import (
     Ranking,
     TieKind,
 )
-from studio.store.bank import BankVerbs
-from studio.store.chats import ChatVerbs
+from studio.store.bank import EXAMPLE_FIELDS, Bank, BankVerbs, Example
+from studio.store.chats import Chat, ChatVerbs, Turn
 from studio.store.completions import Answer, CompletionVerbs
 from studio.store.datasets import Dataset, DatasetVerbs, Record, RecordFilter
-from studio.store.documents import DocumentVerbs
-from studio.store.endpoints import EndpointVerbs
+from studio.store.documents import Document, DocumentVerbs, NewDocument, NewPassage, Passage
+from studio.store.endpoints import Endpoint, EndpointVerbs, Price, ServedModel
 from studio.store.evaluations import Evaluation, EvaluationVerbs, ScoredItem
-from studio.store.grids import GridVerbs
+from studio.store.grids import CellFilter, ColumnCounts, GridCell, GridVerbs, RowScores
 from studio.store.jobs import Job, JobEvent, JobVerbs, Metric
 from studio.store.models import Model, ModelVerbs, model_row
+from studio.store.pairs import PairVerbs
 from studio.store.preferences import Batch, NewItem, PreferenceVerbs, Prompt, RankedItem
 from studio.store.snapshots import Snapshot, SnapshotVerbs, read_rows
-from studio.store.templates import TemplateVerbs
+from studio.store.templates import PromptTemplate, TemplateVerbs, TemplateVersion
 
 __all__ = [
+    "EXAMPLE_FIELDS",
     "Annotator",
     "AnnotatorKind",
     "Answer",
+    "Bank",
     "Batch",
+    "CellFilter",
+    "Chat",
+    "ColumnCounts",
     "Dataset",
     "DeskItem",
+    "Document",
+    "Endpoint",
     "Evaluation",
+    "Example",
+    "GridCell",
     "Job",
     "JobEvent",
     "Judged",
     "Judgement",
     "Metric",
     "Model",
+    "NewDocument",
     "NewItem",
+    "NewPassage",
     "NotYours",
+    "Passage",
+    "Price",
     "Progress",
     "Prompt",
+    "PromptTemplate",
     "RankedAnswer",
     "RankedItem",
     "Ranking",
     "Record",
     "RecordFilter",
+    "RowScores",
     "ScoredItem",
+    "ServedModel",
     "Snapshot",
     "Store",
+    "TemplateVersion",
     "TieKind",
+    "Turn",
     "model_row",
     "read_rows",
 ]
@@ -77,6 +96,7 @@ class Store(
     GridVerbs,
     JobVerbs,
     ModelVerbs,
+    PairVerbs,
     PreferenceVerbs,
     SnapshotVerbs,
     TemplateVerbs,

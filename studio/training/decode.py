@@ -121,7 +121,7 @@ def _limit(prompt: int, max_tokens: int, window: int | None) -> int:
     return min(max_tokens, window - prompt)
 
 
-def _shared_beginning(prompts: Sequence[Sequence[int]]) -> int:
+def _shared_beginning(prompts: Sequence[tuple[int, ...]]) -> int:
     """How many tokens all of several prompts begin with, the last token of each left out; 0 when reading them apart
     would cost no more."""
     if len(prompts) < 2:

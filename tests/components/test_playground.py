@@ -10,6 +10,9 @@ import pytest
 from gradio.helpers import special_args
 
 from components import playground
+from components.playground import columns, looking
+from studio.backends import Partial
+from studio.specs import ModelRef, TokenLogprob
 from studio.workspace import Workspace
 from tests.fixtures_components import call
 
@@ -35,66 +38,185 @@ def page(project: Workspace) -> gr.Blocks:
     return demo
 
 
-def ask(page: gr.Blocks, instruction: str, *, models=("echo:", ""), template="plain", examples="") -> list[list[Any]]:
+QUESTION = 9  # widgets of the question itself
+EDITOR = ("", "", "", "", 0, "", 0)  # of no prompt
+
+
+def given(
+    instruction: str, *, template="plain", examples="", shots="", editor=EDITOR, sampling=SAMPLING, more=""
+) -> list:
+    """What the page holds, in the order in which handlers get it."""
+    return [template, instruction, "", "Be brief.", more, examples, "fixed", shots, 0, *editor, *sampling]
+
+
+def cells(*models: str, template: str = "", temperature: str = "") -> list[str]:
+    """Four columns; the last of the given ones with a prompt and a temperature of its own."""
+    found = []
+    for place in range(4):
+        model = models[place] if place < len(models) else ""
+        own = place == len(models) - 1
+        found += [model, template if own else "", temperature if own else ""]
+    return found
+
+
+async def asked(page: gr.Blocks, values: list[Any], api_name: str = "ask") -> list[list[Any]]:
+    fn = next(f.fn for f in page.fns.values() if f.api_name == api_name)
+    inputs, *_ = special_args(fn, inputs=values, request=gr.Request(username="owner"))
+    return [update async for update in fn(*inputs)]
+
+
+def ask(
+    page: gr.Blocks,
+    instruction: str,
+    *,
+    models=("echo:",),
+    mark=False,
+    repeats=1,
+    api_name="ask",
+    column=None,
+    **more: Any,
+) -> list[list[Any]]:
     """Everything the page shows while the answers come."""
-    fn = next(f.fn for f in page.fns.values() if f.api_name == "ask")
-    given = [*models, template, instruction, "", "Be brief.", examples, *SAMPLING]
-    inputs, *_ = special_args(fn, inputs=given, request=gr.Request(username="owner"))
+    values = [repeats, mark, *cells(*models, **(column or {})), *given(instruction, **more)]
+    return asyncio.run(asked(page, values, api_name))
 
-    async def collect() -> list[list[Any]]:
-        return [update async for update in fn(*inputs)]
 
-    return asyncio.run(collect())
+def shown(update: list[Any], column: int) -> list[Any]:
+    """Head, text, ticket, keep, send and marks of a column from 0."""
+    return update[1 + 6 * column : 7 + 6 * column]
 
 
 def test_an_answer_streams_and_ends_as_a_row_with_its_origin(page, project):
-    updates = ask(page, "Say hello")
-    _, _, head, text, answer_id, keep, *_ = updates[-1]
+    head, text, ticket, keep, *_ = shown(ask(page, "Say hello")[-1], 0)
     assert "Say hello" in text
     assert "tokens" in head
     assert keep.interactive
-    row = project.store.completion(answer_id)
+    row = project.store.completion(ticket)
     assert (row.model, row.template, row.author, row.kept_at) == ("echo:", "plain", "owner", None)
     assert row.messages[-1]["content"] == "Say hello"
 
 
 def test_an_answer_that_was_stopped_can_be_kept(page, project):
     fn = next(f.fn for f in page.fns.values() if f.api_name == "ask")
-    given = ["echo:", "", "plain", "one two three four five six seven eight", "", "", "", *SAMPLING]
-    inputs, *_ = special_args(fn, inputs=given, request=gr.Request(username="owner"))
+    values = [1, False, *cells("echo:"), *given("one two three four five six seven eight")]
+    inputs, *_ = special_args(fn, inputs=values, request=gr.Request(username="owner"))
 
     async def stop_half_way() -> list[Any]:
         answers = fn(*inputs)
         update = await anext(answers)
-        while not update[3]:
+        while not shown(update, 0)[1]:
             update = await anext(answers)
         await answers.aclose()
         return update
 
     slow = project.backend
     project.backend = lambda ref: Slow(slow(ref))
-    update = asyncio.run(stop_half_way())
-    said, ticket = update[3], update[4]
+    _, said, ticket, *_ = shown(asyncio.run(stop_half_way()), 0)
     assert "eight" not in said
-    stopped, keep, *_ = call(page, "stop", said, "")
+    stopped, keep, *_ = call(page, "stop", said, "", "", "")
     assert (stopped.interactive, keep.interactive) == (False, True)
     call(page, "keep_answer_1", ticket)
     (kept,) = project.store.kept_completions()
     assert (kept.text, kept.finish) == (said, "cancelled")
 
 
-def test_two_models_answer_beside_each_other(page):
-    last = ask(page, "Say hello", models=("echo:", "echo:loud"))[-1]
-    first, second = last[3], last[9]
-    assert "Say hello" in first
-    assert "Say hello" in second
-    assert last[4] != last[10]
+def test_columns_are_exact_pairs_of_model_prompt_and_temperature(page, project):
+    own = {"template": "zero-shot", "temperature": "0.5"}
+    last = ask(page, "Say it", models=("echo:", "echo:loud"), column=own)[-1]
+    first, second = (project.store.completion(shown(last, n)[2]) for n in (0, 1))
+    assert (first.model, first.template, first.sampling["temperature"]) == ("echo:", "plain", 0.0)
+    assert (second.model, second.template, second.sampling["temperature"]) == ("echo:loud", "zero-shot", 0.5)
+    assert shown(last, 2) == [gr.skip()] * 6  # the others stay as they are
 
 
-def test_few_shot_shows_the_snapshots_examples(page, project):
-    last = ask(page, "Say hello", template="few-shot", examples="data:brackenfold@1")[-1]
-    messages = project.store.completion(last[4]).messages
-    assert [m["role"] for m in messages] == ["system"] + ["user", "assistant"] * 4 + ["user"]
+def test_one_cell_is_asked_again_and_the_others_stay(page, project):
+    last = ask(page, "Say it", models=("echo:", "echo:loud"), api_name="ask_2")[-1]
+    assert shown(last, 0) == [gr.skip()] * 6
+    assert project.store.completion(shown(last, 1)[2]).model == "echo:loud"
+
+
+def test_answers_that_differ_are_marked_word_by_word(page):
+    own = {"temperature": "1"}  # echo: shuffles the words
+    last = ask(page, "alpha beta gamma delta", models=("echo:", "echo:"), mark=True, column=own)[-1]
+    assert shown(last, 0)[5] == ""
+    assert "<ins>" in shown(last, 1)[5]
+
+
+def test_repeats_are_asked_with_other_seeds_and_the_different_answers_counted(page):
+    sampled = (1.0, *SAMPLING[1:])
+    marks = shown(ask(page, "one two three four five", repeats=4, sampling=sampled)[-1], 0)[5]
+    assert "4 answers, 4 different" in marks
+    greedy = shown(ask(page, "one two", repeats=3)[-1], 0)[5]
+    assert "3 answers, 1 different" in greedy
+
+
+def test_few_shot_shows_the_snapshots_examples_and_names_them(page, project):
+    _, _, ticket, *_ = shown(ask(page, "Say hello", template="few-shot", examples="data:brackenfold@1")[-1], 0)
+    row = project.store.completion(ticket)
+    assert [m["role"] for m in row.messages] == ["system"] + ["user", "assistant"] * 4 + ["user"]
+    assert len(row.variables["shown"].split(", ")) == 4
+
+
+def test_an_edited_prompt_is_asked_without_being_saved_and_then_saved_as_a_version(page, project):
+    edited = ("plain", "", "Shout: {{ instruction }}", "instruction, context, guidelines", 0, "", 0)
+    _, text, ticket, *_ = shown(ask(page, "hello", editor=edited)[-1], 0)
+    assert text == "Shout: hello"
+    assert project.store.completion(ticket).variables["draft"]
+    assert project.store.prompt_templates() == []
+    call(page, "save_prompt", "plain", "shouting", "loud, test", "first try", *edited)
+    (saved,) = project.store.prompt_templates()
+    assert (saved.ref, saved.tags) == ("shouting@1", ["loud", "test"]) or tuple(saved.tags) == ("loud", "test")
+    _, text, *_ = shown(ask(page, "hello", template="shouting@1")[-1], 0)
+    assert text == "Shout: hello"
+
+
+def test_what_was_being_written_comes_back_after_a_reload(page, project):
+    values = given("A question that nobody sent")
+    asyncio.run(previewed(page, values))
+    names = ["", "zero-shot", "", "", *cells_again()]
+    updates = call(page, "again", *names)
+    assert "A question that nobody sent" in updates
+    assert "A question that nobody sent" not in call(page, "again", "yes", *names[1:])
+
+
+def cells_again() -> list[str]:
+    return ["echo:", ""] * 4
+
+
+async def previewed(page: gr.Blocks, values: list[Any]) -> Any:
+    fn = next(f.fn for f in page.fns.values() if f.api_name == "preview")
+    inputs, *_ = special_args(fn, inputs=["echo:", *values], request=gr.Request(username="owner"))
+    return await fn(*inputs)
+
+
+def test_the_prompt_is_shown_with_its_tokens_by_part(page):
+    bar, _, prompt, _ = asyncio.run(previewed(page, given("Say hello", template="zero-shot")))
+    assert "system" in bar
+    assert "question" in bar
+    assert prompt.endswith("assistant:")
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"more": "no colon here"}, "Write it as 'name: value'"),
+        ({"shots": "two"}, "Examples to show cannot be 'two'"),
+        ({"template": "few-shot"}, "Choose a snapshot or a bank"),
+        ({"editor": ("plain", "", "{{ instrction }}", "instruction", 0, "", 0)}, "did you mean|instruction"),
+        ({"sampling": (*SAMPLING[:-1], "{")}, "is no JSON"),
+    ],
+    ids=["variables", "shots", "no examples", "unknown variable", "schema"],
+)
+def test_bad_input_is_a_sentence_and_no_row(page, project, more, sentence):
+    with pytest.raises(gr.Error, match=sentence):
+        ask(page, "Hello", **more)
+    assert project.store.kept_completions() == []
+
+
+@pytest.mark.parametrize("temperature", ["warm", "9"])
+def test_a_temperature_that_is_none_is_refused(page, temperature):
+    with pytest.raises(gr.Error, match=temperature):
+        ask(page, "Hello", column={"temperature": temperature})
 
 
 def test_an_empty_question_is_a_sentence_and_no_row(page, project):
@@ -104,12 +226,31 @@ def test_an_empty_question_is_a_sentence_and_no_row(page, project):
 
 
 def test_keeping_and_sending_name_what_was_asked(page, project):
-    answer_id = ask(page, "How wide is it?")[-1][4]
-    call(page, "keep_answer_1", answer_id)
-    call(page, "answer_to_dataset_1", answer_id, "Two metres. Next step: measure it.", "brackenfold")
-    assert [a.ticket for a in project.store.kept_completions()] == [answer_id]
+    ticket = shown(ask(page, "How wide is it?")[-1], 0)[2]
+    call(page, "keep_answer_1", ticket)
+    call(page, "answer_to_dataset_1", ticket, "Two metres. Next step: measure it.", "brackenfold")
+    assert [a.ticket for a in project.store.kept_completions()] == [ticket]
     record = list(project.store.all_records(project.store.dataset("brackenfold").id))[-1]
     assert (record.instruction, record.response) == ("How wide is it?", "Two metres. Next step: measure it.")
+
+
+def test_two_answers_become_a_pair_to_rank(page, project):
+    last = ask(page, "alpha beta gamma delta", models=("echo:", "echo:"), column={"temperature": "1"})[-1]
+    tickets = [shown(last, n)[2] for n in (0, 1)]
+    call(page, "answers_to_labeling", *tickets, "", "")
+    (batch,) = [b for b in project.store.batches() if b.name == "playground"]
+    assert batch.items == 1
+    with pytest.raises(gr.Error, match="takes two answers"):
+        call(page, "answers_to_labeling", tickets[0], "", "", "")
+
+
+def test_an_answer_leaves_as_code(page):
+    ticket = shown(ask(page, "Say hello")[-1], 0)[2]
+    fn = next(f.fn for f in page.fns.values() if f.api_name == "export_code")
+    inputs, *_ = special_args(fn, inputs=[1, "openai-python", ticket, "", "", ""], request=gr.Request(username="owner"))
+    code, _ = asyncio.run(fn(*inputs))
+    assert "Say hello" in code.value
+    compile(code.value, "snippet", "exec")
 
 
 @pytest.mark.parametrize("answer_id", ["", "999", "1; drop"])
@@ -118,13 +259,9 @@ def test_an_answer_that_is_not_there_cannot_be_kept(page, answer_id):
         call(page, "keep_answer_1", answer_id)
 
 
-def test_markup_in_a_model_name_or_error_is_shown_as_text():
-    from studio.backends import Partial
-
-    head = playground._head("echo:", Partial(error="<img src=x onerror=alert(1)>"))
-    assert "<img" not in head
-
-
-def test_a_prompt_that_does_not_fit_says_so():
-    assert "does not fit" in playground._budget((8100, 160, 8192))
-    assert "does not fit" not in playground._budget((100, 160, 8192))
+def test_markup_in_an_error_or_an_answer_is_shown_as_text():
+    evil = "<img src=x onerror=alert(1)>"
+    assert "<img" not in columns.head(ModelRef("echo:"), Partial(error=evil))
+    assert "<img" not in "".join(columns.differences(["a", evil]))
+    assert "<img" not in columns.probabilities([TokenLogprob(token=evil, logprob=-1.0, alternatives=((evil, -2.0),))])
+    assert "<img" not in looking.tokens([(evil, 1)])

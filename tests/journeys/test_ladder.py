@@ -43,7 +43,7 @@ def choose(page: Page, where: Locator, label: str, option: str) -> None:
 def ask_for_a_long_answer(page: Page, about: str) -> Locator:
     """Ask for more than anybody waits for; returns the playground once the answer has begun."""
     playground = open_tab(page, "Playground")
-    playground.get_by_label("Plain", exact=True).check()
+    choose(page, playground, "Prompt", "Plain")
     playground.get_by_label("Instruction", exact=True).fill(f"Write a very long story about {about}.")
     playground.get_by_role("button", name="Sampling").click()
     playground.get_by_label("Max tokens", exact=True).fill("2000")
@@ -64,7 +64,7 @@ def newest(store: Store, kind: str) -> Job:
 def test_1_ask_keep_and_send_to_the_dataset(page: Page, studio: Studio):
     playground = open_tab(page, "Playground")
     expect(playground.get_by_text("Apache-2.0").first).to_be_visible()
-    playground.get_by_label("Few-shot", exact=True).check()
+    choose(page, playground, "Prompt", "Few-shot")
     playground.get_by_label("Instruction", exact=True).fill(QUESTION)
     prompt = playground.get_by_label("Rendered prompt")
     expect(prompt).to_have_value(re.compile(re.escape(QUESTION)), timeout=FIRST_ANSWER)
@@ -147,7 +147,7 @@ def test_4_three_fields_tune_a_model(page: Page, studio: Studio):
     tuning.get_by_role("button", name="Try it beside its base").click()
     playground = page.locator("[role=tabpanel]:visible").first
     expect(playground.get_by_role("heading", level=1, name="Playground")).to_be_visible()
-    playground.get_by_label("Plain", exact=True).check()
+    choose(page, playground, "Prompt", "Plain")
     playground.get_by_label("Instruction", exact=True).fill("May I borrow tool number 77?")
     playground.get_by_role("button", name="Ask", exact=True).click()
     for number in (1, 2):
