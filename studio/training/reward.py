@@ -53,6 +53,7 @@ _HEAD, _FACTS = "reward_head.safetensors", "reward.json"
 _CHECKPOINT_SECONDS = 60.0
 _SCORED_AT_ONCE = 8192  # tokens, padding included
 _NORMALISED_ON = 256
+_PACKED_AT_ONCE = 2048  # tokens, padding included
 _ADAPTER = "default"
 
 
@@ -182,27 +183,42 @@ def last_states(model: Any, rows: Sequence[Sequence[int]], pad: int, left: bool 
     return states[torch.arange(len(rows), device=device), last.to(device)]
 
 
-def packed_states(model: Any, prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> Tensor:
-    """The state at each answer's last token, [K, d], with the prompt read once for all of them.
+Packed = tuple[Sequence[int], Sequence[Sequence[int]]]  # a prompt and its answers
 
-    One row holds the prompt and the answers one after the other; a mask keeps answers from seeing each other, and
-    each begins at the position after the prompt.
+
+def packed_states(model: Any, rankings: Sequence[Packed]) -> list[Tensor]:
+    """For every ranking the state at each answer's last token, [K, d], with the prompt read once for all of them.
+
+    A row holds a prompt and its answers one after the other; a mask keeps answers from seeing each other, and each
+    begins at the position after the prompt. What pads a shorter row sees itself alone, since a row of a mask that is
+    all closed would not be a number.
     """
     device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
-    lengths = [len(prompt), *map(len, answers)]
-    owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
-    steps = torch.arange(len(owner))
-    seen = (steps <= steps[:, None]) & ((owner == 0) | (owner == owner[:, None]))
+    lengths = [[len(prompt), *map(len, answers)] for prompt, answers in rankings]
+    width = max(map(sum, lengths))
+    ids = torch.zeros(len(rankings), width, dtype=torch.long)
+    positions = torch.zeros(len(rankings), width, dtype=torch.long)
+    owner = torch.full((len(rankings), width), -1)
+    for row, (prompt, answers) in enumerate(rankings):
+        count = sum(lengths[row])
+        ids[row, :count] = torch.tensor([*prompt, *(token for answer in answers for token in answer)])
+        owner[row, :count] = torch.repeat_interleave(torch.arange(len(lengths[row])), torch.tensor(lengths[row]))
+        after = [len(prompt) + torch.arange(n) for n in lengths[row][1:]]
+        positions[row, :count] = torch.cat([torch.arange(len(prompt)), *after])
+    steps = torch.arange(width)
+    mine = (owner[:, :, None] == owner[:, None, :]) & (owner >= 0)[:, :, None]
+    seen = (steps <= steps[:, None]) & (mine | (owner == 0)[:, None, :]) & (owner >= 0)[:, :, None]
+    seen |= torch.eye(width, dtype=torch.bool)
     mask = torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, -torch.inf)
-    positions = torch.cat([torch.arange(len(prompt)), *(len(prompt) + torch.arange(n) for n in lengths[1:])])
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     states = causal.get_decoder()(
-        input_ids=torch.tensor([[*prompt, *(token for answer in answers for token in answer)]], device=device),
-        attention_mask=mask[None, None].to(device),
-        position_ids=positions[None].to(device),
+        input_ids=ids.to(device),
+        attention_mask=mask[:, None].to(device),
+        position_ids=positions.to(device),
         use_cache=False,
-    ).last_hidden_state[0]
-    return states[(torch.tensor(lengths).cumsum(0)[1:] - 1).to(device)]
+    ).last_hidden_state
+    ends = [(torch.tensor(own).cumsum(0)[1:] - 1).to(device) for own in lengths]
+    return [states[row, places] for row, places in enumerate(ends)]
 
 
 @torch.no_grad()
@@ -211,7 +227,8 @@ def can_pack(model: Any, prompt: Sequence[int], answers: Sequence[Sequence[int]]
     masks of their own (sliding windows), and none says so: hence the try."""
     alone = last_states(model, [[*prompt, *answer] for answer in answers], pad).float()
     try:
-        packed = packed_states(model, prompt, answers).float()
+        [packed] = packed_states(model, [(prompt, answers)])
+        packed = packed.float()
     except (ValueError, RuntimeError, TypeError):
         return False
     tolerance = 0.05 if next(model.parameters()).dtype in (torch.bfloat16, torch.float16) else 1e-3
@@ -246,6 +263,11 @@ class _Encoded:
     @property
     def longest(self) -> int:
         return len(self.prompt) + max(map(len, self.answers))
+
+    @property
+    def tokens(self) -> int:
+        """With the prompt once."""
+        return len(self.prompt) + sum(map(len, self.answers))
 
 
 def train(
@@ -396,10 +418,13 @@ class _Trainer:
     def _learn(self, batch: Sequence[_Encoded], rate: float) -> tuple[float, float]:
         """One step; gives its loss and the share of pairs that were in the right order before it."""
         total, right = 0.0, 0.0
-        for encoded in batch:
-            scores = self._score(encoded)
-            winners, losers = (scores[list(side)] for side in zip(*encoded.pairs, strict=True))
-            loss = pair_loss(winners, losers, centering=self._knobs.centering).mean() / len(batch)
+        for part in self._parts(batch):
+            losses = []
+            for encoded, scores in zip(part, self._score(part), strict=True):
+                winners, losers = (scores[list(side)] for side in zip(*encoded.pairs, strict=True))
+                losses.append(pair_loss(winners, losers, centering=self._knobs.centering).mean() / len(batch))
+                right += float((winners > losers).float().mean()) / len(batch)
+            loss = torch.stack(losses).sum()
             if not torch.isfinite(loss):
                 raise RunError(
                     f"The loss became {loss.item()} at step {self.step + 1}. The last good checkpoint is kept. "
@@ -407,20 +432,38 @@ class _Trainer:
                 )
             loss.backward()
             total += loss.item()
-            right += float((winners > losers).float().mean()) / len(batch)
         self._optimizer.step(rate)
         return total, right
 
-    def _score(self, e: _Encoded) -> Tensor:
-        """Scores of one ranking's answers, [K]."""
-        if e.longest <= self._packs_up_to:
-            return self._head(packed_states(self._model, e.prompt, e.answers))
-        return self._head(last_states(self._model, [[*e.prompt, *answer] for answer in e.answers], self._pad))
+    def _parts(self, rankings: Sequence[_Encoded]) -> list[list[_Encoded]]:
+        """In their order, as many at a time as are read together; those that are not packed one at a time."""
+        found: list[list[_Encoded]] = []
+        widest = 0
+        for e in rankings:
+            packs = e.longest <= self._packs_up_to
+            widest = max(widest, e.tokens) if found else e.tokens
+            joins = bool(found) and packs and self._is_packed(found[-1])
+            if joins and widest * (len(found[-1]) + 1) <= _PACKED_AT_ONCE:
+                found[-1].append(e)
+            else:
+                found.append([e])
+                widest = e.tokens
+        return found
+
+    def _is_packed(self, part: Sequence[_Encoded]) -> bool:
+        return all(e.longest <= self._packs_up_to for e in part)
+
+    def _score(self, part: Sequence[_Encoded]) -> list[Tensor]:
+        """Scores of each ranking's answers, [K]."""
+        if self._is_packed(part):
+            return [self._head(states) for states in packed_states(self._model, [(e.prompt, e.answers) for e in part])]
+        rows = [[[*e.prompt, *answer] for answer in e.answers] for e in part]
+        return [self._head(last_states(self._model, own, self._pad)) for own in rows]
 
     @torch.no_grad()
     def scores(self, rankings: Sequence[_Encoded]) -> list[Tensor]:
         """Each ranking's scores, [K], without gradients."""
-        return [self._score(e) for e in rankings]
+        return [scores for part in self._parts(rankings) for scores in self._score(part)]
 
     def _end_epoch(self, epoch: int, total: int) -> None:
         if not self._validation:
