@@ -18,7 +18,7 @@ from typing import Any
 import gradio as gr
 
 from components.frame import Refresh, TabWidgets, handler, page_header
-from components.playground import prompt
+from components.playground import documents, examples, prompt
 from components.playground.prompt import PlaygroundWidgets, beside_base
 from studio.workspace import Workspace
 
@@ -34,7 +34,11 @@ class Page:
     build: Callable[[Workspace], TabWidgets]
 
 
-PAGES = (Page("prompt", "Prompt", prompt.build),)
+PAGES = (
+    Page("prompt", "Prompt", prompt.build),
+    Page("examples", "Examples", examples.build),
+    Page("documents", "Documents", documents.build),
+)
 
 
 def build(workspace: Workspace, pages: Sequence[Page] = PAGES) -> PlaygroundWidgets:

@@ -1,6 +1,7 @@
 """Widgets for a way to choose examples: which selector, its knobs, and the one that it works on top of, if it does.
 
-    choosing = selector_form()
+    choosing = SelectorForm()
+    choosing.lay_out_choice(); choosing.lay_out_knobs()        # where each belongs on the page
     button.click(handler(show), [question, *choosing.inputs], shown)   # def show(question, *values): choosing.read(values)
 
 A new selector is one file in studio/prompts/selectors; it gets its widgets here without a line of ours.
@@ -9,8 +10,7 @@ A new selector is one file in studio/prompts/selectors; it gets its widgets here
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -18,72 +18,79 @@ from pydantic import BaseModel, create_model
 
 from components.forms import Form, form
 from components.frame import handler, markup
+
+# Not from studio.prompts: there the name `selectors` is this package and its function, whichever was bound last.
 from studio.prompts.selectors import Selector, selector, selectors
 
-__all__ = ["SelectorForm", "selector_form"]
+__all__ = ["SelectorForm"]
 
 _USUAL = "knn"
 _INNER = "inner"  # the field of a wrapper that holds another selector
 
 
-@dataclass(frozen=True)
 class SelectorForm:
-    """The widgets, in the order of `inputs`."""
+    """Two dropdowns and, per selector, its knobs; those that do not count at the moment are out of sight."""
 
     name: gr.Dropdown
     inner: gr.Dropdown
-    knobs: Mapping[str, Form[BaseModel]]
+
+    def __init__(self) -> None:
+        self._kinds = selectors()
+        self._knobs: dict[str, Form[BaseModel]] = {}
+
+    def lay_out_choice(self) -> None:
+        """The selector and, for one that works on what another chose, which other."""
+        named = {name: kind.title for name, kind in self._kinds.items()}
+        plain = [(title, name) for name, title in named.items() if not self._kinds[name].is_wrapper]
+        self.name = gr.Dropdown([(t, n) for n, t in named.items()], value=_USUAL, label="Selector", min_width=212)
+        self.inner = gr.Dropdown(plain, value=_USUAL, label="Chooses first", visible=False, min_width=212)
+
+    def lay_out_knobs(self) -> None:
+        """What the selector is, in words, and its knobs; wires the choice, so it comes second."""
+        summary = markup(_summary(_USUAL))
+        boxes: list[gr.Column] = []
+        for name, kind in self._kinds.items():
+            with gr.Column(visible=name == _USUAL, elem_classes=["knobs"]) as box:
+                self._knobs[name] = form(_knobs_of(kind), columns=3)
+            boxes.append(box)
+
+        def show(name: str, inner: str) -> list[Any]:
+            seen = {name, inner} if self._wraps(name) else {name}
+            columns = [gr.Column(visible=key in seen and bool(knobs.inputs)) for key, knobs in self._knobs.items()]
+            return [_summary(name), gr.Dropdown(visible=self._wraps(name)), *columns]
+
+        gr.on(
+            [self.name.input, self.inner.input],
+            handler(show),
+            [self.name, self.inner],
+            [summary, self.inner, *boxes],
+            show_progress="hidden",
+            api_name="show_knobs",
+            api_visibility="private",
+        )
 
     @property
     def inputs(self) -> list[Any]:
-        """What to give a listener as inputs."""
-        return [self.name, self.inner, *(widget for knobs in self.knobs.values() for widget in knobs.inputs)]
+        """What to give a listener as inputs, last of all."""
+        return [self.name, self.inner, *(widget for knobs in self._knobs.values() for widget in knobs.inputs)]
 
     def read(self, values: Sequence[Any]) -> Selector:
         """The selector people described; raises InputError naming the knob, or NotFound."""
-        name, inner, *rest = values
-        if name not in self.knobs:
-            return selector(str(name))
-        made = self._given(name, rest)
-        return selector({**made, _INNER: self._given(inner, rest)} if selectors()[name].is_wrapper else made)
+        name, inner, *typed = values
+        made = self._described(name, typed)
+        return selector({**made, _INNER: self._described(inner, typed)} if self._wraps(name) else made)
 
-    def _given(self, name: str, values: Sequence[Any]) -> dict[str, Any]:
-        before = list(self.knobs)[: list(self.knobs).index(name)] if name in self.knobs else []
-        start = sum(len(self.knobs[other].inputs) for other in before)
-        own = self.knobs.get(name)
-        typed = own.read(values[start : start + len(own.inputs)]).model_dump() if own else {}
-        return {"name": name, **typed}
+    def _wraps(self, name: str) -> bool:
+        return name in self._kinds and self._kinds[name].is_wrapper
 
-
-def selector_form() -> SelectorForm:
-    """Lay the widgets out where this is called; the knobs that do not count at the moment are out of sight."""
-    kinds = selectors()
-    plain = [(kind.title, name) for name, kind in kinds.items() if not kind.is_wrapper]
-    name = gr.Dropdown([(kind.title, name) for name, kind in kinds.items()], value=_USUAL, label="Selector")
-    summary = markup(_summary(_USUAL))
-    inner = gr.Dropdown(plain, value=_USUAL, label="Chooses first", visible=False)
-    boxes: dict[str, gr.Column] = {}
-    knobs: dict[str, Form[BaseModel]] = {}
-    for key, kind in kinds.items():
-        with gr.Column(visible=key == _USUAL, elem_classes=["knobs"]) as boxes[key]:
-            knobs[key] = form(_knobs_of(kind))
-
-    def show(name: str, inner: str) -> list[Any]:
-        wraps = kinds[name].is_wrapper if name in kinds else False
-        seen = {name, inner} if wraps else {name}
-        columns = [gr.Column(visible=key in seen and bool(knobs[key].inputs)) for key in boxes]
-        return [_summary(name), gr.Dropdown(visible=wraps), *columns]
-
-    gr.on(
-        [name.input, inner.input],
-        handler(show),
-        [name, inner],
-        [summary, inner, *boxes.values()],
-        show_progress="hidden",
-        api_name="show_knobs",
-        api_visibility="private",
-    )
-    return SelectorForm(name, inner, knobs)
+    def _described(self, name: str, typed: Sequence[Any]) -> dict[str, Any]:
+        """A selector as `selector` takes it, with its own part of what was typed."""
+        left = list(typed)
+        for key, knobs in self._knobs.items():
+            own, left = left[: len(knobs.inputs)], left[len(knobs.inputs) :]
+            if key == name:
+                return {"name": name, **knobs.read(own).model_dump()}
+        return {"name": name}
 
 
 def _knobs_of(kind: type[Selector]) -> type[BaseModel]:

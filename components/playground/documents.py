@@ -75,7 +75,7 @@ def build(workspace: Workspace) -> DocumentsWidgets:
     _wire_intake(page)
     _wire_reading(page)
     gr.on(
-        [page.question.input, page.question.submit, page.many.input, page.within.input],
+        [page.question.change, page.many.change, page.within.input],  # `input` tells of keys, not of what was pasted
         handler(page.find),
         [page.question, page.many, page.within],
         page.found,
@@ -120,7 +120,7 @@ class _Page:
                 self._lay_out_search()
             self._lay_out_reading()
         with gr.Accordion("Removed documents", open=False, elem_classes=["more"], visible=False) as self.gone:
-            self.removed = pick_list("Removed documents", elem_id="removed-documents")
+            self.removed = pick_list("Documents that were removed", elem_id="removed-documents")
 
     def _lay_out_intake(self) -> None:
         with gr.Column(scale=0, min_width=320, elem_classes=["intake-side"]):
@@ -129,7 +129,7 @@ class _Page:
                 show_label=False,
                 file_count="multiple",
                 type="filepath",
-                height=116,
+                height=132,
                 elem_classes=["drop"],
                 elem_id="add-documents",
             )
@@ -137,7 +137,7 @@ class _Page:
             with gr.Row(elem_classes=["import-going"], visible=False) as self.going:
                 self.how_far = markup(label="How far the import is")
                 self.cancel = gr.Button("Cancel", variant="stop", min_width=80, scale=0, elem_id="cancel-import")
-            self.said = markup(label="What became of the files")
+            self.said = markup(label="What became of the files", elem_classes=["said-here"])
 
     def _lay_out_search(self) -> None:
         with card("Search", elem_classes=["search-card"]):
@@ -429,8 +429,8 @@ def _taken_in(workspace: Workspace, files: Sequence[Path], author: str) -> tuple
 
 _NOTHING_ASKED = '<p class="quiet">The passages that a prompt would get appear here as you type, best first.</p>'
 _NOTHING_OPEN = '<p class="quiet">Choose a document to read its passages.</p>'
-_HEADS = ("Document", "Passages", "Language", "What it is about", "Said before")
-_WIDTHS = ("30%", "76px", "80px", "", "92px")
+_HEADS = ("Document", "Format", "Passages", "Language", "What it is about", "Said before")
+_WIDTHS = ("28%", "68px", "80px", "84px", "", "100px")
 
 
 def _coverage_html(found: Coverage) -> str:
@@ -438,15 +438,14 @@ def _coverage_html(found: Coverage) -> str:
 
 
 def _languages_html(languages: Mapping[str, float]) -> str:
-    """How the passages divide among languages, as a bar with words under it."""
+    """How the passages divide among languages, as a bar; the sentence above it says the same in words."""
     if len(languages) < 2:
         return ""
     parts = "".join(
         f'<i style="flex-grow:{share:.4f}" title="{html.escape(code or "unknown")} {share:.0%}"></i>'
         for code, share in languages.items()
     )
-    words = "".join(f"<li>{html.escape(code or 'unknown')} {share:.0%}</li>" for code, share in languages.items())
-    return f'<div class="languages"><div class="bar" aria-hidden="true">{parts}</div><ul>{words}</ul></div>'
+    return f'<div class="languages" aria-hidden="true">{parts}</div>'
 
 
 def _documents_html(found: Coverage, current: str) -> str:
@@ -456,7 +455,8 @@ def _documents_html(found: Coverage, current: str) -> str:
         (
             s.document.id,
             (
-                f'<b>{html.escape(s.document.name)}</b> <span class="quiet">{html.escape(s.document.format)}</span>',
+                f"<b>{html.escape(s.document.name)}</b>",
+                html.escape(s.document.format),
                 f"{s.document.passages:,}",
                 html.escape(s.document.language or "unknown"),
                 f'<span class="clamp">{html.escape(", ".join(s.terms)) or "–"}</span>',
@@ -471,7 +471,11 @@ def _documents_html(found: Coverage, current: str) -> str:
 
 def _removed_html(removed: Sequence[Document], current: str) -> str:
     rows = [(d.id, (html.escape(d.name), d.format, f"{d.passages:,} passages")) for d in removed]
-    return f'<div class="framed">{rows_to_pick("Removed documents", (), rows, current=current)}</div>' if rows else ""
+    return (
+        f'<div class="framed">{rows_to_pick("Documents that were removed", (), rows, current=current)}</div>'
+        if rows
+        else ""
+    )
 
 
 def _about(document: Document) -> str:
@@ -519,10 +523,10 @@ def _also(hit: Hit) -> str:
 
 def _going(job: Job) -> str:
     words = f"{job.step} of {job.total} documents" if job.total else job.state.capitalize()
-    said = job.message or ("Waits for its turn." if job.is_waiting else "")
+    said = "Waits for its turn." if job.is_waiting else job.message
     return (
-        f'{progress(job.progress, words)}<p class="quiet">{html.escape(said)} '
-        f'<a href="?tab=jobs&amp;job={job.id}">Job {job.id}</a> goes on when you close the page.</p>'
+        f'{progress(job.progress, words)}<p class="quiet"><a href="?tab=jobs&amp;job={job.id}">Job {job.id}</a> '
+        f"goes on when you close the page. {html.escape(said)}</p>"
     )
 
 

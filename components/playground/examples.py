@@ -34,7 +34,7 @@ from components.frame import (
     user_of,
 )
 from components.picking import picked, rows_to_read
-from components.playground.choosing import SelectorForm, selector_form
+from components.playground.choosing import SelectorForm
 from components.theme import ASSETS
 from studio.errors import Conflict, InputError, StudioError
 from studio.example import SNAPSHOT, load_example
@@ -99,7 +99,7 @@ def build(workspace: Workspace) -> ExamplesWidgets:
     _wire_form(page)
     page.ask.click(handler(page.try_question), page.asked_of, page.choice, api_name="try_question", **_QUIET)
     page.question.submit(handler(page.try_question), page.asked_of, page.choice, api_name="ask_question", **_QUIET)
-    _serve(workspace)
+    _serve(workspace, page.memory)
     return ExamplesWidgets(
         refresh=Refresh(page.look, page.look_inputs, page.look_outputs),
         links={"bank": page.asked},
@@ -119,7 +119,7 @@ class _Page:
                 for label in ("Open bank", "Example", "Words seen", "List painted", "Banks offered", "Bank asked for")
             )
         self._lay_out_bar()
-        self.said = markup(label="What happened")
+        self.said = markup(label="What happened", elem_classes=["said-here"])
         with gr.Row(elem_classes=["leaks"]):
             self.leaks = markup(label="Examples that are held out")
             self.unleak = gr.Button("Remove them", visible=False, min_width=0, scale=0, elem_id="remove-held-out")
@@ -223,23 +223,33 @@ class _Page:
             self.history = markup()
 
     def _lay_out_try(self) -> None:
+        self.choosing = SelectorForm()
         with card(elem_classes=["try-card"]):
             section("Try a question", "which examples it gets, before any model answers")
-            with gr.Row(elem_classes=["columns"]):
-                with gr.Column(scale=0, min_width=300, elem_classes=["try-side"]):
-                    self.question = gr.Textbox(
-                        "", label="Question", lines=2, max_lines=6, placeholder="Press Enter to see its examples"
-                    )
-                    self.choosing: SelectorForm = selector_form()
-                    with gr.Row(elem_classes=["form-row"]):
-                        self.k = gr.Number(4, label="Examples", precision=0, min_width=96)
-                        self.seed = gr.Number(0, label="Seed", precision=0, min_width=96)
-                    self.model = live_dropdown(
-                        [], label="Model", info="Asked only for vectors and token counts.", min_width=200
-                    )
-                    self.ask = gr.Button("Show the choice", elem_id="show-choice")
-                with gr.Column(scale=1, min_width=320):
-                    self.choice = markup(_NO_CHOICE, label="The choice", elem_id="choice")
+            with gr.Row(elem_classes=["form-row", "try-row"]):
+                self.question = gr.Textbox(
+                    "",
+                    label="Question",
+                    max_lines=4,
+                    placeholder="Press Enter to see its examples",
+                    scale=1,
+                    min_width=260,
+                    elem_id="try-question",
+                )
+                self.choosing.lay_out_choice()
+                self.k = gr.Number(4, label="Examples", precision=0, min_width=88, elem_classes=["short-number"])
+                self.seed = gr.Number(0, label="Seed", precision=0, min_width=88, elem_classes=["short-number"])
+                self.ask = gr.Button("Show the choice", min_width=140, scale=0, elem_id="show-choice")
+            with gr.Accordion("How it compares", open=False, elem_classes=["more"]):
+                self.choosing.lay_out_knobs()
+                self.model = live_dropdown(
+                    [],
+                    label="Model",
+                    info="Asked only when a selector compares by its vectors or keeps to a number of tokens.",
+                    min_width=240,
+                    elem_classes=["short-choice"],
+                )
+            self.choice = markup(_NO_CHOICE, label="The choice", elem_id="choice")
 
     # -- what handlers read and write ----------------------------------------------------------------------------
 
@@ -305,12 +315,22 @@ class _Page:
         name = _clean(name) or opened
         if name != opened and self._is_unsaved(example, typed):
             said = notice(_unsaved(example), "caution")
-            return [opened, gr.Dropdown(value=opened), gr.skip(), said, *_kept([*self.listed, *self.shown])]
+            return [
+                opened,
+                gr.Dropdown(value=opened, allow_custom_value=True),
+                gr.skip(),
+                said,
+                *_kept([*self.listed, *self.shown]),
+            ]
         if name == opened:
-            return [opened, gr.Dropdown(value=opened), *_kept([self.search, self.said, *self.listed, *self.shown])]
+            return [
+                opened,
+                gr.Dropdown(value=opened, allow_custom_value=True),
+                *_kept([self.search, self.said, *self.listed, *self.shown]),
+            ]
         first = next(iter(self.store.bank_examples(name)), None)
         form = self._show(first)
-        return [name, gr.Dropdown(value=name), "", "", *self._listed(name, form[0]), *form]
+        return [name, gr.Dropdown(value=name, allow_custom_value=True), "", "", *self._listed(name, form[0]), *form]
 
     def show(self, opened: str, example: str, text: str, painted: str) -> list[Any]:
         return self._listed(opened, example, text, painted)
@@ -336,7 +356,7 @@ class _Page:
             view.token,
             _about(view),
             _leaks_html(list(view.leaks.values())),
-            gr.Button(visible=bool(view.leaks)),
+            gr.Button("Remove it" if len(view.leaks) == 1 else "Remove them", visible=bool(view.leaks)),
             gr.Column(visible=bool(view.examples)),
             gr.Column(visible=not view.examples),
         ]
@@ -353,7 +373,7 @@ class _Page:
         known = {ref for _, ref in models}
         return [
             token,
-            gr.Dropdown(choices=banks, value=opened),
+            gr.Dropdown(choices=banks, value=opened, allow_custom_value=True),
             gr.Dropdown(choices=snapshots, value=snapshot if snapshot in snapshots else next(iter(snapshots), None)),
             gr.Dropdown(choices=models, value=model if model in known else str(EMBEDDED)),
             gr.Button(interactive=bool(snapshots)),
@@ -467,50 +487,66 @@ class _Page:
     async def try_question(
         self, opened: str, question: str, k: float | None, seed: float | None, model: str, *knobs: Any
     ) -> AsyncIterator[str]:
-        """Which examples the question gets; while a model reads them, how far it is."""
-        chosen, query = self.choosing.read(knobs), Query((question or "").strip())
-        if not query.instruction:
-            raise InputError("There is no question yet. Write one to see which examples it gets.")
-        pool = await asyncio.to_thread(pool_of, self.store, self.workspace.path, opened)
-        read = [0]
-        work = asyncio.create_task(
-            _selection(self.workspace, self.memory, chosen, pool, query, int(k or 0), int(seed or 0), model, read)
-        )
+        """Which examples the question gets, or why there are none; while a model reads them, how far it is."""
+        read = (0, 0)
+
+        def heard(done: int, total: int) -> None:
+            nonlocal read
+            read = done, total
+
+        async def chosen() -> str:
+            trial = _Trial(self.choosing.read(knobs), (question or "").strip(), int(k or 0), int(seed or 0), model)
+            pool = await asyncio.to_thread(pool_of, self.store, self.workspace.path, opened)
+            return _choice_html(await _choose(self.workspace, self.memory, trial, pool, heard), pool)
+
+        work = asyncio.create_task(chosen())
         try:
             while not (await asyncio.wait({work}, timeout=_NEWS_SECONDS))[0]:
-                total = len(pool.examples)
-                words = f"{model} has read {read[0]:,} of {total:,} examples" if read[0] else "Choosing"
-                yield progress(read[0] / total if read[0] else None, words)
-            yield _choice_html(work.result(), pool)
+                words = f"The model has read {read[0]:,} of {read[1]:,} examples" if read[1] else "Choosing"
+                yield progress(read[0] / read[1] if read[1] else None, words)
+            yield work.result()
+        except StudioError as error:
+            yield notice(str(error), "caution")
         finally:
             work.cancel()
 
 
-async def _selection(
+@dataclass(frozen=True)
+class _Trial:
+    """A question, and how its examples are to be chosen; the model is asked when the selector needs one."""
+
+    selector: Selector
+    question: str
+    k: int
+    seed: int
+    model: str
+
+
+async def _choose(
     workspace: Workspace,
     memory: Memory,
-    chosen: Selector,
+    trial: _Trial,
     pool: Pool,
-    query: Query,
-    k: int,
-    seed: int,
-    model: str,
-    read: list[int],
+    on_read: Callable[[int, int], None] = lambda done, total: None,
 ) -> Selection:
-    """The choice; a model is opened only when the selector needs one. `read` is told how many texts it has read."""
+    """The choice; `on_read` hears how many examples a model has read, of how many."""
+    if not trial.question:
+        raise InputError("There is no question yet. Write one to see which examples it gets.")
+    chosen, asked = trial.selector, (pool.examples, Query(trial.question), trial.k, trial.seed)
     if not chosen.needs_vectors:
-        # In a thread: the words of a bank are counted by a library that takes a second to load, and pages share the loop.
-        measured = await asyncio.to_thread(chosen.to_measure, pool.examples, query, k, seed)
+        # In a thread: the library that counts a bank's words takes a second to load, and all pages share the loop.
+        measured = await asyncio.to_thread(chosen.to_measure, *asked)
         if not measured:
-            return await asyncio.to_thread(chosen.choose, pool.examples, query, k, seed)
-    ref = ModelRef(model)
+            return await asyncio.to_thread(chosen.choose, *asked)
+    ref = ModelRef(trial.model)
     if ref.kind in ("embedded", "run", "dir"):
         workspace.weights(ref, wait=False)  # while the embedded model converts, a sentence says how far it is
     backend = workspace.backend(ref)
     try:
         if chosen.needs_vectors:
-            await vectors_of(backend, pool.examples, query, memory, lambda done, _: read.__setitem__(0, done))
-        return await choose_with(chosen, pool.examples, query, k, seed, backend=backend, memory=memory)
+            on_read(0, len(pool.examples))
+            await vectors_of(backend, pool.examples, Query(trial.question), memory, on_read)
+        return await choose_with(chosen, *asked, backend=backend, memory=memory)
     finally:
         await backend.close()
 
@@ -560,7 +596,10 @@ def _wire_list(page: _Page) -> None:
         **_QUIET,
     )
     page.rows.pick(handler(page.open_example), page.typed, page.shown, trigger_mode="always_last", **_QUIET)
-    page.search.input(handler(page.show), page.where, page.listed, trigger_mode="always_last", **_QUIET)
+    # `input` tells of keys, not of what was pasted.
+    page.search.change(
+        handler(page.show), page.where, page.listed, trigger_mode="always_last", api_name="search_examples", **_QUIET
+    )
     for button, is_on in ((page.all_on, True), (page.all_off, False)):
         button.click(
             handler(_switching(page, is_on)),
@@ -613,7 +652,7 @@ _MARK = (
 # -- for scripts -----------------------------------------------------------------------------------------------
 
 
-def _serve(workspace: Workspace) -> None:
+def _serve(workspace: Workspace, memory: Memory) -> None:
     """The same actions under stable names, with plain values in and out, for gradio_client."""
     store, root = workspace.store, workspace.path
 
@@ -663,11 +702,9 @@ def _serve(workspace: Workspace) -> None:
         bank: str, question: str, k: int = 4, seed: int = 0, made_of: dict[str, Any] | None = None, model: str = ""
     ) -> dict[str, Any]:
         """Which examples a question gets: `made_of` is {"name": "knn", and its knobs}; in the order of the prompt."""
-        chosen = selector(made_of or "knn")
+        trial = _Trial(selector(made_of or "knn"), question.strip(), k, seed, model or str(EMBEDDED))
         pool = await asyncio.to_thread(pool_of, store, root, bank)
-        found = await _selection(
-            workspace, Memory(), chosen, pool, Query(question), k, seed, model or str(EMBEDDED), [0]
-        )
+        found = await _choose(workspace, memory, trial, pool)
         picks = [{"example": p.example.id, "similarity": p.similarity, **p.example.fields} for p in found.picks]
         return {"order": found.order, "picks": picks, "missing": found.missing, "own": [e.id for e in found.own]}
 
