@@ -296,21 +296,16 @@ class _Page:
         prompt, examples, dataset, *cells = chosen
         draft = {} if restored else self.store.draft(user_of(request), _DRAFT)
         offers, prompts = _offers(self.workspace), prompt_choices(self.store, templates())
-        known, known_prompts = {ref for _, ref in offers}, {ref for _, ref in prompts}
         lists = [
-            _among(prompts, draft.get("template", prompt)),
-            _among(_sources(self.workspace), draft.get("examples", examples)),
-            _among([(name, name) for name in _datasets(self.workspace)], dataset),
+            _choice(prompts, prompt, draft.get("template")),
+            _choice(_sources(self.workspace), examples, draft.get("examples")),
+            _choice([(name, name) for name in _datasets(self.workspace)], dataset),
         ]
         for place in range(COLUMNS):
             model, template_ref = cells[2 * place : 2 * place + 2]
-            fallback = str(EMBEDDED) if place == 0 else NOBODY
             lists += [
-                gr.Dropdown(choices=[("No model", NOBODY), *offers], value=model if model in known else fallback),
-                gr.Dropdown(
-                    choices=[("As on the left", NOBODY), *prompts],
-                    value=template_ref if template_ref in known_prompts else NOBODY,
-                ),
+                _choice([("No model", NOBODY), *offers], model, fallback=str(EMBEDDED) if place == 0 else NOBODY),
+                _choice([("As on the left", NOBODY), *prompts], template_ref, fallback=NOBODY),
             ]
         return [*lists, _kept(self.workspace), "yes", *self._drafted(draft)]
 
@@ -829,6 +824,11 @@ def _sources(workspace: Workspace) -> list[tuple[str, str]]:
     return banks + [(str(s.ref), str(s.ref)) for s in workspace.store.snapshots("data")]
 
 
-def _among(choices: Sequence[tuple[str, str]], value: str) -> Any:
+def _choice(choices: list[tuple[str, str]], value: str, drafted: str | None = None, fallback: str | None = None) -> Any:
+    """New choices. A value among them is left alone: since it was read, another hand may have changed it."""
     known = [ref for _, ref in choices]
-    return gr.Dropdown(choices=list(choices), value=value if value in known else next(iter(known), None))
+    if drafted in known and drafted != value:
+        return gr.Dropdown(choices=choices, value=drafted)
+    if value in known:
+        return gr.Dropdown(choices=choices)
+    return gr.Dropdown(choices=choices, value=fallback if fallback is not None else next(iter(known), None))
