@@ -55,7 +55,7 @@ def main() -> None:
                 took = _label(browser.new_context().new_page(), studio, answers, keys)
                 name = f"key press to next item, {answers} answers"
                 print(row(name, took, "ms"))
-                print(f"{'':44} p50 {_percentile(took, 50):.1f} ms, p95 {_percentile(took, 95):.1f} ms")
+                print(f"{'':44} p50 {percentile(took, 50):.1f} ms, p95 {percentile(took, 95):.1f} ms")
             browser.close()
     finally:
         stop_studio(studio)
@@ -94,7 +94,7 @@ def _put_items(store: Store, batch: str, answers: int) -> None:
     store.add_items(batch, items, model=ModelRef("echo:"), sampling=Sampling(), author="benchmark")
 
 
-def _percentile(values: Sequence[float], share: int) -> float:
+def percentile(values: Sequence[float], share: int) -> float:
     return statistics.quantiles(values, n=100, method="inclusive")[share - 1]
 
 

@@ -28,9 +28,9 @@ __all__ = ["Progress", "demo", "table", "tell"]
 
 _AUTHOR = "demo"
 # Chosen for minutes: enough judgements for a reward model that sees the rule, and iterations until scores stop rising.
-_PROMPTS, _ANSWERS = 128, 4
+_PROMPTS, _ANSWERS = 112, 4
 _REWARD: dict[str, Any] = {"epochs": 1, "learning_rate": 3e-4}
-_PPO: dict[str, Any] = {"iterations": 8, "learning_rate": 3e-4, "max_prompt": 96}
+_PPO: dict[str, Any] = {"iterations": 7, "learning_rate": 3e-4, "max_prompt": 96}
 _SHOWN = {"loss": "loss", "accuracy": "accuracy", "reward/score": "reward score", "kl/seq": "KL"}
 
 

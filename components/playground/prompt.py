@@ -181,7 +181,10 @@ class _Page:
                     self.drop = gr.Button("Remove the last", size="sm", min_width=0, scale=0)
                     self.pair = gr.Button("Send to labeling", size="sm", min_width=0, scale=0)
                     self.stop = gr.Button("Stop", min_width=80, scale=0, interactive=False)
-                    self.ask_all = gr.Button("Ask", variant="primary", min_width=110, scale=0, elem_id="ask")
+                    markup('<span class="quiet keys"><kbd>Ctrl</kbd> <kbd>Enter</kbd></span>')
+                    self.ask_all = gr.Button(
+                        "Ask", variant="primary", min_width=110, scale=0, elem_id="ask", elem_classes=["ctrl-enter"]
+                    )
                 self.mark = gr.Checkbox(False, label="Mark where answers differ from the first")
                 with gr.Row(elem_classes=["answers"]):
                     self.columns = tuple(

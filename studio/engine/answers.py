@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,8 @@ from transformers import PreTrainedTokenizerBase
 from studio.errors import InputError, ModelError
 from studio.specs import Sampling
 from studio.training.conversation import stop_ids
-from studio.training.decode import AnswerText, Constraint, Generated, generate, row_seed
+from studio.training.decode import AnswerText, Constraint, Generated, generate, generating, row_seed
+from studio.training.logprobs import bends_logits
 from studio.training.reward import RewardHead, score_ids
 
 __all__ = ["ROWS", "Speaker", "chunks"]
@@ -48,19 +49,20 @@ class Speaker:
     cancelled: Callable[[], bool]
     constrain: Callable[[str], Constraint]  # a JSON schema to a constraint for one answer
 
-    def stream(self, prompt: list[int], sampling: Sampling, emit: Emit) -> None:
-        """Emit the answer in pieces; the last line carries the reason it ended and the counts."""
+    def stream(self, prompt: list[int], sampling: Sampling) -> Iterator[dict[str, Any]]:
+        """The answer in pieces, one (perhaps empty) for each token; the last carries why it ended, and the counts."""
         text = AnswerText(self.tokenizer, sampling.stop)
         stops = stop_ids(self.tokenizer)
+        piece = ""
 
         def on_token(_: int, token: int) -> bool:
+            nonlocal piece
             self.hear()
             piece = "" if token in stops else text.push(token)
-            if piece:
-                emit({"text": piece})
-            return text.stopped or self.cancelled()
+            return text.stopped
 
-        [answer] = generate(
+        answer = Generated()
+        for [answer] in generating(  # noqa: B007
             self.model,
             [prompt],
             sampling,
@@ -69,11 +71,10 @@ class Speaker:
             window=self.window,
             seeds=[row_seed(sampling.seed, 0)],
             constraints=self._constraints(sampling, 1),
-        )
-        rest = text.finish()
-        finish = self._finish(answer, text)
+        ):
+            yield {"text": piece}
         counts = {"prompt_tokens": len(prompt), "output_tokens": len(answer.ids)}
-        emit({"text": rest, "finish": finish, **counts, "last": True})
+        yield {"text": text.finish(), "finish": self._finish(answer, text), **counts, "last": True}
 
     def complete(self, prompts: Sequence[list[int]], rows: Sequence[int], sampling: Sampling) -> list[dict[str, Any]]:
         """Whole answers to one chunk; `rows` are the prompts' places in the whole batch and choose their seeds."""
@@ -124,15 +125,14 @@ class Speaker:
                 "Shorten one of them."
             )
         ids = torch.tensor([prompt + answer], device=self.model.device)
-        logits = self.model(input_ids=ids, use_cache=False, logits_to_keep=len(answer) + 1).logits
-        table = logits[0, :-1].float().log_softmax(-1)  # [answer tokens, vocabulary]
+        table = self._log_softmax(ids, len(answer) + 1)[:-1]  # [answer tokens, vocabulary]
         return [self._token(row, token, top) for row, token in zip(table, answer, strict=True)]
 
     @torch.inference_mode()
     def next_tokens(self, prompt: list[int], k: int) -> list[dict[str, Any]]:
         """The likeliest first tokens of the answer."""
         ids = torch.tensor([prompt], device=self.model.device)
-        row = self.model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[0, -1].float().log_softmax(-1)
+        [row] = self._log_softmax(ids, 1)
         best = row.topk(min(k, len(row)))
         return [
             {"token": self._spell(token), "logprob": value}
@@ -163,10 +163,28 @@ class Speaker:
                 vectors[place] = vector
         return vectors
 
+    @property
+    def _causal(self) -> Any:
+        return getattr(self.model, "get_base_model", lambda: self.model)()
+
+    def _log_softmax(self, ids: torch.Tensor, rows: int) -> torch.Tensor:
+        """Log-probabilities of what follows each of the last `rows` tokens of one text, [rows, vocabulary].
+
+        float32 from the states on: in bfloat16, two labels that lie close have equal logits.
+        """
+        causal = self._causal
+        head = causal.get_output_embeddings()
+        if not isinstance(head, torch.nn.Linear) or bends_logits(causal.config):  # an adapter on it, or softcapping
+            return self.model(input_ids=ids, use_cache=False, logits_to_keep=rows).logits[0].float().log_softmax(-1)
+        states = causal.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[0, -rows:].float()
+        bias = None if head.bias is None else head.bias.float()
+        return torch.nn.functional.linear(states, head.weight.float(), bias).log_softmax(-1)
+
     def _mean_states(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         ids, mask = ids.to(self.model.device), mask.to(self.model.device)
-        base = getattr(self.model, "get_base_model", lambda: self.model)()
-        states = base.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state.float()
+        states = self._causal.get_decoder()(
+            input_ids=ids, attention_mask=mask, use_cache=False
+        ).last_hidden_state.float()
         sums = states.masked_fill(~mask.unsqueeze(-1), 0.0).sum(1)  # [texts, hidden size]
         return torch.nn.functional.normalize(sums, dim=-1)
 

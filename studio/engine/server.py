@@ -1,7 +1,8 @@
 """The engine's endpoints, its queue, and when it goes.
 
-Answers are made one at a time, in order of arrival, in one work thread; a long batch lets others in between its
-chunks. What needs only a tokenizer runs in a second thread and waits for nobody.
+All work with weights is done in one thread, in order of arrival. A batch lets others in between its chunks; answers
+that people watch take turns every few tokens, so that all of them move. What needs only a tokenizer runs in a second
+thread and waits for nobody.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ __all__ = ["Engine"]
 T = TypeVar("T")
 
 _WATCH_SECONDS = 1.0
+_TURN_SECONDS = 0.25
 _LAST_LINE: dict[str, Any] = {}
 
 
@@ -58,7 +60,8 @@ class Engine:
         self._folder = folder
         self._idle_seconds = idle_seconds
         self._leave = leave
-        self._turn = asyncio.Lock()  # first come, first served
+        self._turn = asyncio.Lock()
+        self._waiting: list[Weights | None] = []  # who wants a turn; None is work that takes long
         self._work = ThreadPoolExecutor(1, "work")
         self._desk = ThreadPoolExecutor(1, "desk")
         self._tokens = 0
@@ -93,12 +96,29 @@ class Engine:
         weights, sampling = _weights(question), Sampling(**question["sampling"])
         [prompt] = await self._prompts(weights, [question["messages"]])
 
-        def work(speaker: Speaker, emit: Emit) -> None:
-            speaker.stream(prompt, sampling, emit)
+        answer: Iterator[dict[str, Any]] | None = None
+        begun_with: Any = None
+        ended = False
 
-        async with self._turn, aclosing(self._spoken(weights, work)) as lines:
-            async for line in lines:
-                yield line
+        def work(speaker: Speaker, emit: Emit) -> None:
+            """Go on with the answer until it ends, or until its turn is over and another may have one."""
+            nonlocal answer, begun_with, ended
+            if answer is None:
+                answer, begun_with = speaker.stream(prompt, sampling), speaker.model.config
+            elif begun_with is not speaker.model.config:  # a base that was read again
+                raise ModelError(f"{weights.ref} was put away before it had answered. Ask again.")
+            until = time.monotonic() + _TURN_SECONDS
+            for line in answer:
+                if line["text"] or "last" in line:
+                    emit(line)
+                if speaker.cancelled() or (time.monotonic() > until and self._may_give_way(weights)):
+                    return
+            ended = True
+
+        while not ended:
+            async with self._turn_of(weights), aclosing(self._spoken(weights, work)) as lines:
+                async for line in lines:
+                    yield line
 
     async def _complete(self, question: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         weights, sampling = _weights(question), Sampling(**question["sampling"])
@@ -110,7 +130,7 @@ class Engine:
             def work(speaker: Speaker, emit: Emit, places: list[int] = places) -> None:
                 emit({"rows": speaker.complete([prompts[place] for place in places], places, sampling)})
 
-            async with self._turn, aclosing(self._spoken(weights, work)) as lines:
+            async with self._turn_of(None), aclosing(self._spoken(weights, work)) as lines:
                 async for line in lines:
                     for place, answer in zip(places, line["rows"], strict=True):
                         answers[place] = answer
@@ -153,13 +173,13 @@ class Engine:
         weights = _weights(question)
         [prompt] = await self._prompts(weights, [question["messages"]])
         return await self._asked(
-            weights, lambda speaker: speaker.logprobs(prompt, question["continuation"], question["top"])
+            weights, lambda speaker: speaker.logprobs(prompt, question["continuation"], question["top"]), brief=True
         )
 
     async def _next_tokens(self, question: dict[str, Any]) -> Any:
         weights = _weights(question)
         [prompt] = await self._prompts(weights, [question["messages"]])
-        return await self._asked(weights, lambda speaker: speaker.next_tokens(prompt, question["k"]))
+        return await self._asked(weights, lambda speaker: speaker.next_tokens(prompt, question["k"]), brief=True)
 
     async def _embed(self, question: dict[str, Any]) -> Any:
         return await self._asked(_weights(question), lambda speaker: speaker.embed(question["texts"]))
@@ -178,12 +198,34 @@ class Engine:
         rows = await self._at_desk(encode)
         return await self._asked(weights, lambda speaker: speaker.score(rows, head))
 
-    async def _asked(self, weights: Weights, work: Callable[[Speaker], T]) -> T:
+    async def _asked(self, weights: Weights, work: Callable[[Speaker], T], *, brief: bool = False) -> T:
         found: list[T] = []
-        async with self._turn, aclosing(self._spoken(weights, lambda speaker, _: found.append(work(speaker)))) as lines:
+
+        def keep(speaker: Speaker, emit: Emit) -> None:
+            found.append(work(speaker))
+
+        async with self._turn_of(weights if brief else None), aclosing(self._spoken(weights, keep)) as lines:
             async for _ in lines:
                 pass
         return found[0]
+
+    @asynccontextmanager
+    async def _turn_of(self, brief: Weights | None) -> AsyncGenerator[None, None]:
+        """Wait for a turn: first come, first served. `brief` are the weights of work that answers can give way to."""
+        self._waiting.append(brief)
+        try:
+            await self._turn.acquire()
+        finally:
+            self._waiting.remove(brief)
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def _may_give_way(self, weights: Weights) -> bool:
+        """Whether everybody who waits is soon done, with the base that is loaded; else an answer is finished first."""
+        waiting = list(self._waiting)
+        return bool(waiting) and all(w is not None and _base_of(w) == _base_of(weights) for w in waiting)
 
     # -- tokenizer only ------------------------------------------------------------------------------------------
 
@@ -252,7 +294,7 @@ class Engine:
         return {"pid": os.getpid(), "tokens": self._tokens, "waiting": self._open, **self._shelf.holdings()}
 
     async def _unload(self, _: dict[str, Any]) -> Any:
-        async with self._turn:
+        async with self._turn_of(None):
             await asyncio.get_running_loop().run_in_executor(self._work, self._shelf.clear)
         return {}
 
@@ -387,6 +429,10 @@ async def _cancel_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
 def _post(loop: asyncio.AbstractEventLoop, lines: asyncio.Queue[dict[str, Any]], line: dict[str, Any]) -> None:
     with suppress(RuntimeError):  # the loop is closed: the process is leaving and nobody reads on
         loop.call_soon_threadsafe(lines.put_nowait, line)
+
+
+def _base_of(weights: Weights) -> tuple[Path, str]:
+    return weights.base, weights.digest
 
 
 def _weights(question: dict[str, Any]) -> Weights:

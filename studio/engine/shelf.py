@@ -75,7 +75,7 @@ class Shelf:
         if weights.adapter is not None:
             self._put_on(base, weights, weights.adapter)
             base.model.set_adapter(weights.key)
-            with packed(base.model, weights.key):
+            with packed(base.model, weights.key, version=weights.key):
                 yield base.model
         elif isinstance(base.model, PeftModel):
             with base.model.disable_adapter(), packed(base.model):

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from studio.errors import InputError, NotFound
 from studio.specs import Completion, Message, ModelRef, Sampling
 from studio.store import tables as t
-from studio.store.completions import _values as completion_values  # both write the same row
+from studio.store.completions import completion_values
 from studio.store.database import Database, conflict_is, now
 
 __all__ = ["Chat", "ChatVerbs", "Turn"]

@@ -15,7 +15,7 @@ from studio.specs import Completion, Message, ModelRef, Sampling
 from studio.store import tables as t
 from studio.store.database import Database, now
 
-__all__ = ["Answer", "CompletionVerbs", "insert_sampled"]
+__all__ = ["Answer", "CompletionVerbs", "completion_values", "insert_sampled"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class CompletionVerbs(Database):
     ) -> int:
         """Append one answer; returns its id."""
         row = {
-            **_values(model, completion, sampling),
+            **completion_values(model, completion, sampling),
             "ticket": ticket,
             "template": template,
             "variables": variables,
@@ -107,7 +107,7 @@ def insert_sampled(
     at = now()
     rows = [
         {
-            **_values(model, completion, sampling),
+            **completion_values(model, completion, sampling),
             "ticket": uuid.uuid4().hex,
             "template": "",
             "variables": {},
@@ -122,7 +122,8 @@ def insert_sampled(
     return list(c.execute(statement, rows).scalars())
 
 
-def _values(model: ModelRef, completion: Completion, sampling: Sampling) -> dict[str, Any]:
+def completion_values(model: ModelRef, completion: Completion, sampling: Sampling) -> dict[str, Any]:
+    """The columns that every row of an answer has, whoever writes it."""
     return {
         "model": str(model),
         "sampling": sampling.model_dump(mode="json"),

@@ -13,6 +13,7 @@ from studio.models import Weights
 from studio.specs import Message
 from studio.tasks import Run
 from studio.training.actors import Actors, new_adapter, put_on
+from studio.training.attention import choose_attention
 from studio.training.conversation import encode_prompt, end_of_turn, stop_ids
 from studio.training.decode import Generated
 from studio.training.loading import load_tokenizer, make_room
@@ -64,6 +65,8 @@ def align(
     torch.manual_seed(knobs.seed)
     actors, head, reference = cast(weights, reward, knobs)
     refuse_reshaped_logits(actors.causal.config, str(weights.ref))
+    longest = max(map(len, fitting)) + knobs.max_tokens
+    choose_attention(actors.causal, max(1, min(knobs.minibatch, knobs.micro_tokens // longest)), longest)
     stops, pad = stop_ids(tokenizer), tokenizer.pad_token_id or 0
     trainer = Trainer(
         actors,

@@ -8,7 +8,7 @@ not depend on which other prompts share its batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,7 +22,7 @@ from studio.specs import Sampling
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["AnswerText", "Constraint", "Generated", "OnToken", "generate", "row_seed", "warp"]
+__all__ = ["AnswerText", "Constraint", "Generated", "OnToken", "generate", "generating", "row_seed", "warp"]
 
 OnToken = Callable[[int, int], bool]
 
@@ -56,7 +56,6 @@ class Generated:
     ended: bool = False  # by a stop token; else by length or by `on_token`
 
 
-@torch.inference_mode()
 def generate(
     model: Any,
     prompts: Sequence[Sequence[int]],
@@ -75,12 +74,43 @@ def generate(
 
     Row i draws from the stream of `seeds[i]`, by default one made from `sampling.seed` and i (see `row_seed`).
     """
+    answers: list[Generated] = []
+    for answers in generating(  # noqa: B007
+        model,
+        prompts,
+        sampling,
+        stop_ids,
+        on_token=on_token,
+        window=window,
+        seeds=seeds,
+        logprobs=logprobs,
+        constraints=constraints,
+    ):
+        pass
+    return answers
+
+
+@torch.inference_mode()
+def generating(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    stop_ids: Collection[int],
+    *,
+    on_token: OnToken | None = None,
+    window: int | None = None,
+    seeds: Sequence[int] | None = None,
+    logprobs: bool = False,
+    constraints: Sequence[Constraint] = (),
+) -> Iterator[list[Generated]]:
+    """`generate`, pausing after each token of every row; between two the model may do something else."""
     if model.training:
         # With gradient checkpointing, layers in train mode drop the cache and the answer becomes noise, silently.
         raise ModelError("Decoding needs the model in evaluation mode: call model.eval() first.")
     answers = [Generated() for _ in prompts]
     if not prompts:
-        return answers
+        yield answers
+        return
     limits = [_limit(len(prompt), sampling.max_tokens, window) for prompt in prompts]
     stops = frozenset(stop_ids)
     batch = _Batch.prefill(model, prompts)
@@ -98,8 +128,9 @@ def generate(
             wants_end = on_token is not None and on_token(row, token)
             if not (answer.ended or wants_end or len(answer.ids) >= limits[row]):
                 kept.append(place)
+        yield answers
         if not kept:
-            return answers
+            return
         if len(kept) < len(tokens):
             order = _fill_holes(kept, len(tokens))
             tokens = [tokens[place] for place in order]

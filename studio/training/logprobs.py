@@ -15,7 +15,7 @@ from torch import Tensor
 
 from studio.errors import Unsupported
 
-__all__ = ["Sequences", "hidden_states", "lay_out", "refuse_reshaped_logits", "token_logprobs"]
+__all__ = ["Sequences", "bends_logits", "hidden_states", "lay_out", "refuse_reshaped_logits", "token_logprobs"]
 
 _CHUNK_NUMBERS = 2**25  # logits at once: 128 MB in float32
 
@@ -87,13 +87,17 @@ def token_logprobs(model: Any, states: Tensor, targets: Tensor, temperature: flo
     return found
 
 
+def bends_logits(config: Any) -> str:
+    """The setting by which a model's logits are not simply those of its output layer; '' for most models."""
+    return next((name for name in _RESHAPING if getattr(config, name, None) not in (None, 1, 1.0)), "")
+
+
 def refuse_reshaped_logits(config: Any, name: str) -> None:
     """Raise Unsupported for a model whose logits are not simply those of its output layer."""
-    for setting in _RESHAPING:
-        if getattr(config, setting, None) not in (None, 1, 1.0):
-            raise Unsupported(
-                f"{name} bends its logits ({setting}), which alignment does not reproduce yet. Choose another base."
-            )
+    if setting := bends_logits(config):
+        raise Unsupported(
+            f"{name} bends its logits ({setting}), which alignment does not reproduce yet. Choose another base."
+        )
 
 
 class _TokenLogprobs(torch.autograd.Function):

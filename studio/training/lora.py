@@ -15,6 +15,7 @@ from studio.specs import Message, Sampling
 from studio.tasks import Run
 from studio.training import sft
 from studio.training.actors import new_adapter
+from studio.training.attention import choose_attention
 from studio.training.conversation import encode_example, encode_prompt, stop_ids
 from studio.training.decode import generate
 from studio.training.loading import load_tokenizer, make_room
@@ -69,6 +70,7 @@ def train(
     run.say("Loading the model.")
     torch.manual_seed(knobs.seed)
     model = new_adapter(weights, knobs.rank, knobs.alpha)
+    choose_attention(model, knobs.batch_size, max(len(e.ids) for e in kept))
     show = _Samples(model, tokenizer, validation_rows, run) if validation_rows else None
     run.say(
         f"Learning from {len(kept)} records; every one comes {knobs.epochs} times."

@@ -10,6 +10,7 @@ to be undone, and a gradient or a scoring pass sees what it would see without an
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,13 +23,17 @@ from torch import Tensor, nn
 __all__ = ["pack", "packed"]
 
 _SHARE_OF_FREE_MEMORY = 0.25
+_MOST_FORMS = 3  # answers of a base and its tuned models take turns; laying out anew each time would cost ten tokens
+
+_Form = tuple[str, str | None] | None  # the adapter, with its version, that is in a form besides the weight
 
 
 class _PackedLinear(nn.Linear):
     """A linear layer with a second form for inference, which is in use within `packed` only."""
 
+    forms: OrderedDict[_Form, Tensor]  # the one that is played last, some that were played before it first
+    most_forms: int
     packed: Tensor
-    holds: tuple[str, str | None] | None  # adapter and version that are in `packed` besides the weight
     in_use: bool
 
     def forward(self, input: Tensor) -> Tensor:
@@ -43,10 +48,14 @@ def pack(model: nn.Module) -> nn.Module:
     need = sum(layer.weight.nbytes for layer in layers)
     if not torch.backends.mkldnn.is_available() or need > psutil.virtual_memory().available * _SHARE_OF_FREE_MEMORY:
         return model
+    room = psutil.virtual_memory().available * _SHARE_OF_FREE_MEMORY
     for layer in layers:
         changed: Any = layer
         # In place, because tied weights and adapters hold on to the layer itself.
-        changed.packed, changed.holds, changed.in_use = _laid_out(layer.weight), None, False
+        changed.packed = _laid_out(layer.weight)
+        changed.forms = OrderedDict({None: changed.packed})
+        changed.most_forms = min(_MOST_FORMS, max(1, int(room / need)))
+        changed.in_use = False
         changed.__class__ = _PackedLinear
     return model
 
@@ -80,10 +89,18 @@ def packed(model: nn.Module, adapter: str | None = None, version: str | None = N
 
 
 @torch.no_grad()
-def _hold(base: _PackedLinear, what: tuple[str, str | None] | None, layer: LoraLinear) -> None:
-    if base.holds != what or (what is not None and what[1] is None):
+def _hold(base: _PackedLinear, what: _Form, layer: LoraLinear) -> None:
+    lasting = what is None or what[1] is not None
+    if not lasting or what not in base.forms:
         change = layer.get_delta_weight(what[0]).float() if what else 0.0
-        base.packed, base.holds = _laid_out((base.weight.float() + change).to(base.weight.dtype)), what
+        if what:  # an older version of it
+            for old in [form for form in base.forms if form and form[0] == what[0]]:
+                del base.forms[old]
+        base.forms[what] = _laid_out((base.weight.float() + change).to(base.weight.dtype))
+    base.forms.move_to_end(what)
+    while len(base.forms) > base.most_forms:
+        base.forms.popitem(last=False)
+    base.packed = base.forms[what]
 
 
 def _is_product(layer: LoraLinear, adapter: str) -> bool:

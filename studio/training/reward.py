@@ -29,6 +29,7 @@ from studio.models import Weights
 from studio.specs import Message, assistant
 from studio.tasks import Run
 from studio.training.actors import Actors, new_adapter
+from studio.training.attention import choose_attention
 from studio.training.conversation import encode_example, encode_prompt
 from studio.training.loading import load_tokenizer, make_room
 from studio.training.logprobs import hidden_states
@@ -52,7 +53,7 @@ __all__ = [
 _HEAD, _FACTS = "reward_head.safetensors", "reward.json"
 _CHECKPOINT_SECONDS = 60.0
 _SCORED_AT_ONCE = 8192  # tokens, padding included
-_NORMALISED_ON = 256
+_NORMALISED_ON = 128
 _PACKED_AT_ONCE = 2048  # tokens, padding included
 _ADAPTER = "default"
 
@@ -298,6 +299,8 @@ def train(
     run.say("Loading the model.")
     torch.manual_seed(knobs.seed)
     model = new_adapter(weights, knobs.rank, knobs.alpha, _ADAPTER)
+    widest = max(e.tokens for e in train_set)
+    choose_attention(model, max(1, _PACKED_AT_ONCE // widest), widest)
     head = RewardHead(model.config.hidden_size, knobs.seed).to(next(model.parameters()).device)
     trainer = _Trainer(Actors(model, {_ADAPTER}), head, train_set, validation_set, knobs, run, tokenizer)
     if not trainer.train():

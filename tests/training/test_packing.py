@@ -10,6 +10,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from studio.specs import Sampling
+from studio.training import packing
 from studio.training.decode import generate
 from studio.training.packing import pack, packed
 
@@ -76,6 +77,22 @@ def test_an_adapter_that_learned_is_put_in_anew(tiny):
         after = logits(ours)
     assert not torch.allclose(before, after, atol=1e-3)
     assert torch.allclose(after, logits(ours), atol=1e-4)
+
+
+def test_models_that_take_turns_are_laid_out_once(tiny, monkeypatch):
+    ours = with_lora(pack(copy.deepcopy(tiny)))
+    made = []
+    monkeypatch.setattr(packing, "_laid_out", lambda weight: made.append(1) or weight.clone())
+    for _ in range(3):
+        for name in ("first", "second"):
+            ours.set_adapter(name)
+            with packed(ours, name, "1"):
+                pass
+        with ours.disable_adapter(), packed(ours):
+            pass
+    layers = sum(isinstance(layer, packing._PackedLinear) for layer in ours.modules())
+    heads = 1  # the output layer has no adapter
+    assert len(made) == 2 * (layers - heads)
 
 
 def test_outside_nothing_is_different_to_the_last_bit(tiny):
