@@ -39,7 +39,7 @@ class Tab:
 
 
 TABS = (
-    Tab("playground", "Playground", playground.build),
+    Tab("playground", "Playground", playground.build, every_step=True),
     Tab("dataset", "Dataset", dataset.build),
     Tab("tuning", "Tuning", tuning.build, every_step=True),
     Tab("labeling", "Labeling", labeling.build, every_step=True),
@@ -142,7 +142,7 @@ def _wire_links(
         queue=False,
         show_progress="hidden",
         api_visibility="private",
-    ).then(None, None, None, js="() => { window.ladderReady = true }", api_visibility="private")
+    ).then(None, None, None, js="() => window.ladderIsReady()", api_visibility="private")
 
 
 def _wire_edges(

@@ -46,8 +46,10 @@ __all__ = [
     "empty_state",
     "facts",
     "first_beat",
+    "hand_over",
     "handler",
     "header",
+    "hidden_download",
     "live_dropdown",
     "markup",
     "notice",
@@ -209,6 +211,20 @@ def live_dropdown(*args: Any, **options: Any) -> gr.Dropdown:
     # Not a subclass: Gradio writes a .pyi file beside the module of every component class it meets.
     made.preprocess = lambda payload: payload  # type: ignore[method-assign]
     return made
+
+
+def hidden_download(elem_id: str) -> gr.DownloadButton:
+    """Where a listener puts a file that a person asked for with a button of the page; `hand_over` gives it to them.
+
+    A download button that is pressed itself gives the file it held before the press, which is none or the last one.
+    """
+    return gr.DownloadButton("File", visible="hidden", elem_id=elem_id)
+
+
+def hand_over(made: Any, elem_id: str) -> None:
+    """After a listener has filled the hidden download button, save its file in the browser."""
+    press = f"() => setTimeout(() => document.querySelector('#{elem_id}')?.click(), 150)"
+    made.success(None, None, None, js=press, api_visibility="private")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any
 import gradio as gr
 
 from components.frame import Refresh, TabWidgets, handler, page_header
-from components.playground import documents, examples, prompt
+from components.playground import checks, documents, evaluate, examples, prompt
 from components.playground.prompt import PlaygroundWidgets, beside_base
 from studio.workspace import Workspace
 
@@ -38,6 +38,8 @@ PAGES = (
     Page("prompt", "Prompt", prompt.build),
     Page("examples", "Examples", examples.build),
     Page("documents", "Documents", documents.build),
+    Page("evaluate", "Evaluate", evaluate.build),
+    Page("checks", "Checks", checks.build),
 )
 
 
@@ -46,11 +48,13 @@ def build(workspace: Workspace, pages: Sequence[Page] = PAGES) -> PlaygroundWidg
     page_header("playground", "Find the prompt that works: see exactly what the model gets, compare, measure, keep.")
     open_page = gr.Textbox(pages[0].id, label="Open page", visible="hidden")
     built: dict[str, TabWidgets] = {}
-    with gr.Tabs(elem_id="playground-pages", elem_classes=["pages"], selected=pages[0].id):
+    with gr.Tabs(elem_id="playground-pages", elem_classes=["pages"], selected=pages[0].id) as bar:
         for page in pages:
             with gr.Tab(page.title, id=page.id, elem_id=f"page-{page.id}") as tab:
                 built[page.id] = page.build(workspace)
             _wire_opening(tab, page.id, open_page, built[page.id].refresh)
+    for page in pages[1:]:
+        _open_when_asked_for(bar, page.id, list(built[page.id].links.values()))
     first = built[pages[0].id]
     assert isinstance(first, PlaygroundWidgets)
     return PlaygroundWidgets(
@@ -70,6 +74,19 @@ def _wire_opening(tab: gr.Tab, name: str, open_page: gr.Textbox, refresh: Refres
             queue=False,
             show_progress="hidden",
             trigger_mode="always_last",
+            api_visibility="private",
+        )
+
+
+def _open_when_asked_for(bar: gr.Tabs, name: str, links: Sequence[gr.Textbox]) -> None:
+    """An address that names one of the page's things (`?tab=playground&check=12`) opens the page too."""
+    for box in links:
+        box.change(
+            handler(lambda asked: gr.Tabs(selected=name) if asked else gr.skip()),
+            box,
+            bar,
+            queue=False,
+            show_progress="hidden",
             api_visibility="private",
         )
 

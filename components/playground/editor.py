@@ -12,13 +12,15 @@ from typing import Any
 import gradio as gr
 from pydantic import ValidationError
 
-from components.frame import actions, live_dropdown, markup, notice
+from components.frame import actions, hidden_download, live_dropdown, markup, notice
 from studio.errors import InputError
 from studio.fields import complaints
 from studio.prompts import Template, changed_fields, find_template, from_yaml, save_template, to_yaml
 from studio.store import Store
 
-__all__ = ["Editor", "editor", "prompt_choices"]
+__all__ = ["FILE", "Editor", "editor", "prompt_choices"]
+
+FILE = "prompt-as-yaml"
 
 _FIELDS = ("system", "user", "declares", "shots", "answer_after", "extra_tokens")
 
@@ -42,7 +44,8 @@ class Editor:
     revert: gr.Button
     history: gr.Dropdown
     change: gr.HTML
-    download: gr.DownloadButton
+    download: gr.Button
+    file: gr.DownloadButton
     upload: gr.UploadButton
 
     @property
@@ -146,13 +149,14 @@ def editor() -> Editor:
     with actions():
         save = gr.Button("Save version", size="sm", variant="primary", min_width=0, scale=0)
         revert = gr.Button("Undo my changes", size="sm", min_width=0, scale=0)
-        download = gr.DownloadButton("Export YAML", size="sm", min_width=0, scale=0)
+        download = gr.Button("Export YAML", size="sm", min_width=0, scale=0)
+        file = hidden_download(FILE)
         upload = gr.UploadButton("Import YAML", size="sm", file_types=[".yaml", ".yml"], min_width=0, scale=0)
     history = live_dropdown([], label="Earlier versions", info="Shows what changed since.")
     change = markup("")
     return Editor(
         of, system, user, declares, shots, answer_after, extra_tokens, state, name, tags, note, save, revert, history,
-        change, download, upload,
+        change, download, file, upload,
     )  # fmt: skip
 
 

@@ -630,7 +630,7 @@ def _wire_form(page: _Page) -> None:
 
 def _wire_sure(ask: gr.Button, do: gr.Button) -> None:
     """What cannot be undone is asked twice: the second button comes out when the first is pressed."""
-    ask.click(lambda: gr.Button(visible=True), None, do, queue=False, **_QUIET)
+    ask.click(handler(lambda: gr.Button(visible=True)), None, do, queue=False, **_QUIET)
 
 
 def _switching(page: _Page, is_on: bool) -> Callable[..., list[Any]]:

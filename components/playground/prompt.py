@@ -24,7 +24,9 @@ from components.frame import (
     actions,
     card,
     chip,
+    hand_over,
     handler,
+    hidden_download,
     live_dropdown,
     markup,
     notice,
@@ -32,7 +34,7 @@ from components.frame import (
     user_of,
 )
 from components.playground.columns import COLUMNS, NOBODY, answer_column, differences, head, probabilities
-from components.playground.editor import Editor, editor, prompt_choices
+from components.playground.editor import FILE, Editor, editor, prompt_choices
 from components.playground.looking import bar, likeliest, shown_parts, tokens
 from studio.backends import Backend, Partial, side_by_side
 from studio.errors import InputError, StudioError
@@ -63,6 +65,7 @@ log = logging.getLogger(__name__)
 __all__ = ["PlaygroundWidgets", "beside_base", "build"]
 
 _DRAFT = "playground"
+_FILE = "reproduce-file"
 _NEXT = 10  # next tokens shown
 _MOST_REPEATS = 10
 
@@ -197,9 +200,8 @@ class _Page:
                         self.format = gr.Dropdown(list(FORMATS), value=FORMATS[0], label="As code", min_width=160)
                     with actions():
                         self.code_button = gr.Button("Show the code", size="sm", min_width=0, scale=0)
-                        self.reproduce = gr.DownloadButton(
-                            "Reproduce file of this answer", size="sm", min_width=0, scale=0
-                        )
+                        self.reproduce = gr.Button("Reproduce file of this answer", size="sm", min_width=0, scale=0)
+                        self.file = hidden_download(_FILE)
                     self.code = gr.Code(label="Code", language="python", interactive=False, visible=False)
                     self.left_out = markup("")
         with card("Kept answers"):
@@ -708,12 +710,13 @@ def _wire_editing(page: _Page) -> None:
         edit.change,
         api_name="compare_versions",
     )
-    edit.download.click(
+    written = edit.download.click(
         handler(lambda ref, *values: edit.written(page.store, ref, values)),
         [chosen, *edit.inputs],
-        edit.download,
+        edit.file,
         api_name="export_prompt",
     )
+    hand_over(written, FILE)
     edit.upload.upload(handler(page.bring), edit.upload, chosen, api_name="import_prompt")
 
 
@@ -731,7 +734,8 @@ def _wire_keeping(page: _Page) -> None:
     page.code_button.click(
         handler(page.take_code), [page.which, page.format, *tickets], [page.code, page.left_out], api_name="export_code"
     )
-    page.reproduce.click(handler(page.take_file), [page.which, *tickets], page.reproduce, api_name="reproduce_file")
+    made = page.reproduce.click(handler(page.take_file), [page.which, *tickets], page.file, api_name="reproduce_file")
+    hand_over(made, _FILE)
 
 
 def beside_base(workspace: Workspace, run: str) -> list[Any]:
