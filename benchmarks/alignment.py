@@ -64,6 +64,7 @@ def measure(mode: str) -> dict[str, object]:
         del model
         torch.manual_seed(0)
         actors, head, reference = alignment.cast(weights, replace(weights, adapter=scorer), knobs)
+    alignment.attend(actors, prompts, knobs)
     stops = stop_ids(tokenizer)
     score = alignment.scorer(actors, head, end_of_turn(tokenizer), tokenizer.pad_token_id)
     trainer = Trainer(actors, reference, prompts, score, stops, knobs, pad=tokenizer.pad_token_id)

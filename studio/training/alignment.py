@@ -22,7 +22,7 @@ from studio.training.ppo import Knobs, Outcome, Score, Trainer, tune
 from studio.training.reward import RewardHead, score_ids
 from studio.training.sft import save_adapter
 
-__all__ = ["Aligned", "align", "cast", "refuse_other_base", "scorer"]
+__all__ = ["Aligned", "align", "attend", "cast", "refuse_other_base", "scorer"]
 
 _SHOWN = 3  # prompts whose answers people read while the run goes on
 _RANK, _ALPHA = 16, 32  # of the adapter a model without one gets
@@ -65,8 +65,7 @@ def align(
     torch.manual_seed(knobs.seed)
     actors, head, reference = cast(weights, reward, knobs)
     refuse_reshaped_logits(actors.causal.config, str(weights.ref))
-    longest = max(map(len, fitting)) + knobs.max_tokens
-    choose_attention(actors.causal, max(1, min(knobs.minibatch, knobs.micro_tokens // longest)), longest)
+    attend(actors, fitting, knobs)
     stops, pad = stop_ids(tokenizer), tokenizer.pad_token_id or 0
     trainer = Trainer(
         actors,
@@ -96,6 +95,12 @@ def refuse_other_base(weights: Weights, reward: Weights) -> None:
             f"{reward.ref} scores with another base ({reward.base.name}) than {weights.ref} answers with "
             f"({weights.base.name}). Train a reward model on {weights.ref}, and choose that one."
         )
+
+
+def attend(actors: Actors, prompts: Sequence[Sequence[int]], knobs: Knobs) -> None:
+    """Choose the attention that suits the longest conversation these prompts can become."""
+    longest = max(map(len, prompts)) + knobs.max_tokens
+    choose_attention(actors.causal, max(1, min(knobs.minibatch, knobs.micro_tokens // longest)), longest)
 
 
 def cast(weights: Weights, reward: Weights, knobs: Knobs) -> tuple[Actors, RewardHead, str | None]:
