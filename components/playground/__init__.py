@@ -18,7 +18,7 @@ from typing import Any
 import gradio as gr
 
 from components.frame import Refresh, TabWidgets, handler, page_header
-from components.playground import checks, documents, evaluate, examples, prompt
+from components.playground import chat, checks, documents, evaluate, examples, prompt
 from components.playground.prompt import PlaygroundWidgets, beside_base
 from studio.workspace import Workspace
 
@@ -36,6 +36,7 @@ class Page:
 
 PAGES = (
     Page("prompt", "Prompt", prompt.build),
+    Page("chat", "Chat", chat.build),
     Page("examples", "Examples", examples.build),
     Page("documents", "Documents", documents.build),
     Page("evaluate", "Evaluate", evaluate.build),
@@ -78,7 +79,7 @@ def _wire_opening(tab: gr.Tab, name: str, open_page: gr.Textbox, refresh: Refres
         )
 
 
-def _open_when_asked_for(bar: gr.Tabs, name: str, links: Sequence[gr.Textbox]) -> None:
+def _open_when_asked_for(bar: gr.Tabs, name: str, links: Sequence[Any]) -> None:
     """An address that names one of the page's things (`?tab=playground&check=12`) opens the page too."""
     for box in links:
         box.change(
