@@ -95,7 +95,7 @@ def _prompt(page: Page) -> None:
     page.get_by_role("tab", name="Prompt", exact=True).click()
     question = page.get_by_label("Instruction", exact=True).locator("visible=true")
     _choose(page, "Prompt", "Few-shot")
-    page.get_by_role("button", name="Examples", exact=True).locator("visible=true").click()
+    page.get_by_role("button", name="Examples").locator("visible=true").first.click()
     _choose(page, "Examples from", f"Bank {BANK}")
     _choose(page, "Chosen how", "Nearest")
     question.fill("How do I dry")
@@ -105,7 +105,7 @@ def _prompt(page: Page) -> None:
     for _ in range(3):
         page.get_by_role("button", name="Add a column", exact=True).click()
         page.wait_for_timeout(500)
-    page.get_by_role("button", name="Sampling", exact=True).locator("visible=true").click()
+    page.get_by_role("button", name="Sampling").locator("visible=true").first.click()
     page.get_by_label("Max tokens", exact=True).fill("2000")
     page.get_by_label("Max tokens", exact=True).press("Tab")
     question.fill("Write a very long story about the sea.")

@@ -780,9 +780,12 @@ class _Page:
 
     def keep_terms(self, request: gr.Request, opened: str, model: str | None, system_line: str) -> None:
         """The model and the system line belong to the open chat: they are there again when it is opened again."""
-        if opened:
-            chat = self._own(opened, user_of(request))
-            self.store.change_chat(chat.id, system=system_line or "", model=ModelRef(model) if model else None)
+        try:
+            if opened:
+                chat = self._own(opened, user_of(request))
+                self.store.change_chat(chat.id, system=system_line or "", model=ModelRef(model) if model else None)
+        except StudioError as error:  # a chat that was deleted elsewhere; the next question says so
+            log.warning("The terms of a chat could not be kept: %s", error)
 
     def keep_words(self, request: gr.Request, words: str) -> None:
         """What is written and not sent yet outlives a reload."""
@@ -854,17 +857,20 @@ def _wire_chats(page: _Page) -> None:
     )
     # What cannot be undone is asked twice: the second button comes out when the first is pressed.
     page.delete.click(handler(lambda: gr.Button(visible=True)), None, page.delete_now, queue=False, **_QUIET)
+    # Outside the queue: these come right before somebody presses Enter or Send, and when the queue has just run empty,
+    # Gradio's page closes the line on which the answer to that would come.
+    aside: dict[str, Any] = {"queue": False, **_QUIET}
     gr.on(
         [page.model.input, page.system.blur],
         handler(page.keep_terms),
         [page.opened, page.model, page.system],
         None,
         api_name="keep_terms",
-        **_QUIET,
+        **aside,
     )
-    page.model.change(handler(page.where_words), page.model, page.where, api_name="where_text_goes", **_QUIET)
+    page.model.change(handler(page.where_words), page.model, page.where, api_name="where_text_goes", **aside)
     page.message.change(
-        handler(page.keep_words), page.message, None, trigger_mode="always_last", api_name="keep_words", **_QUIET
+        handler(page.keep_words), page.message, None, trigger_mode="always_last", api_name="keep_words", **aside
     )
 
 

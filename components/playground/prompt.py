@@ -488,12 +488,19 @@ class _Page:
         calls = f" {chip(technique.cost)}" if technique.calls > 1 else ""
         return f'<p class="quiet">{html.escape(chosen.summary)}{source}</p>{chip(technique.title)}{calls}'
 
-    def opened(self, ref: str) -> list[Any]:
-        """A prompt was chosen: its words, its editor, and whether it has variables of its own."""
+    def opened(self, ref: str, in_editor: str) -> list[Any]:
+        """A prompt was chosen: its words, its editor, and whether it has variables of its own.
+
+        An editor that holds this prompt already has it from a draft, with changes that are not saved yet.
+        """
         chosen = find_template(self.store, ref)
         own = [name for name in chosen.variables if name not in ("instruction", "context", "guidelines")]
         more = gr.Textbox(visible=bool(own), placeholder=f"{own[0]}: …" if own else "")
-        return [self.about(ref), more, *self.asking.editor.show(self.store, ref)]
+        edit = self.asking.editor
+        shown = edit.show(self.store, ref)
+        if in_editor == ref:
+            shown[: len(edit.inputs) + 1] = [gr.skip()] * (len(edit.inputs) + 1)
+        return [self.about(ref), more, *shown]
 
     # -- editing ---------------------------------------------------------------------------------------------------
 
@@ -679,7 +686,7 @@ def _wire_looking(page: _Page) -> None:
     )
     page.asking.template.change(
         handler(page.opened),
-        page.asking.template,
+        [page.asking.template, page.asking.editor.of],
         [page.summary, page.asking.more, *_about_editor(page)],
         show_progress="hidden",
         api_visibility="private",

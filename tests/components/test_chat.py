@@ -633,7 +633,10 @@ def test_a_chat_of_somebody_else_is_neither_listed_nor_read_nor_changed(room):
     room.choose(open_chat=str(turn.chat_id), last_turn=str(turn.id), message="Hello?")
     asyncio.run(room.stream("send_message"))
     assert refused in room.said
-    for name in ("delete_chat", "rename_chat", "ask_title", "keep_terms"):
+    room.choose(system_line="Mine.")
+    asyncio.run(room.press("keep_terms"))
+    assert room.store.chat(turn.chat_id).system == ""
+    for name in ("delete_chat", "rename_chat", "ask_title"):
         with pytest.raises(gr.Error, match=refused):
             asyncio.run(room.press(name))
     room.look()
