@@ -31,7 +31,6 @@ from components.playground.checks_report import (
     plan_html,
     report_html,
 )
-from components.playground.checks_rows import asked_twice, seconds_a_call
 from components.playground.editor import prompt_choices
 from studio.errors import InputError, StudioError
 from studio.evaluation.metrics import metric_kinds
@@ -46,6 +45,7 @@ from studio.prompts.proposal import propose
 from studio.prompts.search import Search, SearchPlan, save_winner, search_of, search_plan, search_verdict
 from studio.prompts.selectors import selectors
 from studio.prompts.techniques import techniques
+from studio.prompts.told import asked_twice, seconds_a_call
 from studio.prompts.trials import Plan, check_set
 from studio.store import Job, Store
 from studio.workspace import Workspace

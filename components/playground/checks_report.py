@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from components.frame import chip, duration, notice, progress
 from components.picking import rows_to_pick, rows_to_read
 from components.playground.checks_pictures import ends_of, reach_of, scale, scale_around, strip, whisker
-from components.playground.checks_rows import AskedTwice, Told
 from studio.errors import StudioError
 from studio.evaluation import Interval
 from studio.evaluation.metrics import metric_kinds
@@ -27,6 +26,7 @@ from studio.prompts.fragility import (
 )
 from studio.prompts.helps import Help, Helps, Side, help_of, help_verdict
 from studio.prompts.search import Search, SearchPlan, SearchReport, Trial, search_of, search_verdict
+from studio.prompts.told import AskedTwice, Told
 from studio.prompts.trials import Plan
 from studio.prompts.verdict import FEWEST_ITEMS, signed
 from studio.store import Job, Store

@@ -48,7 +48,6 @@ from components.playground.evaluate_setup import (
     NO_PLAN,
     Choices,
     Columns,
-    Earlier,
     board_html,
     checked,
     column_of,
@@ -67,6 +66,7 @@ from studio.models import EMBEDDED
 from studio.prompts import templates
 from studio.prompts.distil import Distil
 from studio.prompts.grid import (
+    Earlier,
     Grid,
     GridColumn,
     grid_lines,

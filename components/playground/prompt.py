@@ -679,10 +679,11 @@ def _wire_looking(page: _Page) -> None:
         handler(page.preview),
         question,
         [page.budget, page.shown, page.prompt, page.asking.editor.state],
+        queue=False,  # a queued one that ends as somebody presses Ask can take the answer's stream with it
         show_progress="hidden",
         trigger_mode="always_last",
-        concurrency_limit=16,
         api_name="preview",
+        api_visibility="private",
     )
     page.asking.template.change(
         handler(page.opened),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
-from studio.errors import StudioError
+from studio.errors import ModelError, StudioError
 from studio.specs import Chunk, Completion, FinishReason
 
 __all__ = ["Partial", "side_by_side"]
+
+log = logging.getLogger(__name__)
 
 _LEAST_SECONDS_BETWEEN = 0.05  # a page gains nothing from more than 20 updates a second
 
@@ -56,6 +59,9 @@ async def side_by_side(streams: Sequence[AsyncIterator[Chunk]]) -> AsyncIterator
             news.put_nowait((place, None))
         except StudioError as error:
             news.put_nowait((place, error))
+        except Exception:  # the boundary: nobody else waits for this task, and its column would never end
+            log.exception("A stream of answers failed")
+            news.put_nowait((place, ModelError("The answer failed. The log of the studio has the details.")))
 
     tasks = [asyncio.create_task(pump(i, s)) for i, s in enumerate(streams)]
     live = len(tasks)

@@ -46,6 +46,16 @@ async def test_one_that_fails_leaves_the_other_running():
     assert last[1].completion.text == "xyz"
 
 
+async def test_a_fault_of_ours_ends_its_own_answer_with_a_sentence():
+    async def broken() -> AsyncIterator[Chunk]:
+        yield Chunk(text="a")
+        raise ZeroDivisionError
+
+    *_, last = await all_of([broken(), slowly("x", "y", "z")])
+    assert last[0].error == "The answer failed. The log of the studio has the details."
+    assert last[1].completion.text == "xyz"
+
+
 async def test_closing_it_closes_every_stream():
     log: list[str] = []
     stream = side_by_side([slowly("a", "b", "c", "d", log=log), slowly(*"xyzuvw", log=log)])

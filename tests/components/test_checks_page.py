@@ -12,7 +12,6 @@ import pytest
 from components.playground import checks
 from components.playground.checks_pictures import whisker
 from components.playground.checks_report import answers_html
-from components.playground.checks_rows import AskedTwice, Told, asked_twice
 from studio.backends import Backend, Conversation
 from studio.errors import InputError
 from studio.evaluation import Interval
@@ -21,6 +20,7 @@ from studio.prompts import Compare, find_template, save_template, template
 from studio.prompts.fragility import Fragility, fragility_of, fragility_plan, fragility_words
 from studio.prompts.helps import Helps, help_of, help_plan, help_verdict
 from studio.prompts.search import Search, search_of, search_plan, search_verdict
+from studio.prompts.told import AskedTwice, Told, asked_twice
 from studio.store import Job, Store
 from studio.workspace import Workspace
 from tests.fixtures_components import call

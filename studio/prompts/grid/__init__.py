@@ -5,6 +5,7 @@ that was stopped goes on where it was, and a grid that changes one column asks f
 """
 
 from studio.prompts.grid.columns import GridColumn, GridRow, technique_for
+from studio.prompts.grid.estimate import Earlier, Estimate
 from studio.prompts.grid.export import grid_lines
 from studio.prompts.grid.report import (
     ColumnFigures,
@@ -24,6 +25,8 @@ __all__ = [
     "MOST_CELLS",
     "ColumnFigures",
     "ColumnPlan",
+    "Earlier",
+    "Estimate",
     "Grid",
     "GridColumn",
     "GridPage",

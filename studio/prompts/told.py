@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from studio.backends import Backend
 from studio.errors import StudioError
@@ -22,7 +23,9 @@ from studio.prompts.techniques import Row, Technique, Trace, together
 from studio.prompts.trials import Item, Way, example_pool, metric_for, open_items, shown_by
 from studio.specs import ModelRef
 from studio.store import Job, Store
-from studio.workspace import Workspace
+
+if TYPE_CHECKING:
+    from studio.workspace import Workspace
 
 __all__ = ["AskedTwice", "Told", "asked_twice", "seconds_a_call"]
 
