@@ -73,8 +73,10 @@ class Speaker:
             constraints=self._constraints(sampling, 1),
         ):
             yield {"text": piece}
+        # Nobody who left hears this line, and a later turn than the one that began may be the one that ends.
+        finish = "stop" if answer.ended or text.stopped else "length"
         counts = {"prompt_tokens": len(prompt), "output_tokens": len(answer.ids)}
-        yield {"text": text.finish(), "finish": self._finish(answer, text), **counts, "last": True}
+        yield {"text": text.finish(), "finish": finish, **counts, "last": True}
 
     def complete(self, prompts: Sequence[list[int]], rows: Sequence[int], sampling: Sampling) -> list[dict[str, Any]]:
         """Whole answers to one chunk; `rows` are the prompts' places in the whole batch and choose their seeds."""

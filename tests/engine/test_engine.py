@@ -74,12 +74,13 @@ async def test_an_abandoned_batch_stops_too(backend, engine):
 
 
 async def told(backend, name, order, sampling=LONG):
-    """The whole answer; every piece leaves its name in `order`."""
-    text = ""
+    """The whole answer and why it ended; every piece leaves its name in `order`."""
+    text, finish = "", None
     async for chunk in backend.stream(QUESTION, sampling):
         order.append(name)
         text += chunk.text
-    return text
+        finish = chunk.finish or finish
+    return text, finish
 
 
 async def test_answers_take_turns_and_are_what_they_would_be_alone(engine, tiny_weights, tiny_lora, backend):
@@ -89,11 +90,28 @@ async def test_answers_take_turns_and_are_what_they_would_be_alone(engine, tiny_
     order: list[str] = []
     together = await asyncio.gather(told(backend, "plain", order), told(tuned, "tuned", order))
     assert together == alone
+    assert [finish for _, finish in together] == ["length", "length"]
     assert alone[0] != alone[1]
     last = {name: len(order) - 1 - order[::-1].index(name) for name in ("plain", "tuned")}
     assert order.index("tuned") < last["plain"]
     assert order.index("plain") < last["tuned"]
     assert (await engine.status())["loads"] == loads
+
+
+async def test_the_first_adapter_may_be_put_on_while_the_base_answers(
+    model_settings, tmp_path, tiny_weights, tiny_lora, backend
+):
+    alone = await told(backend, "", [])
+    async with own_engine(model_settings, tmp_path / "own") as client:
+        plain = LocalBackend(tiny_weights, client)
+        tuned = LocalBackend(with_adapter(tiny_weights, tiny_lora), client)
+        order: list[str] = []
+        first = asyncio.create_task(told(plain, "plain", order))
+        while not order:
+            await asyncio.sleep(0.01)
+        await told(tuned, "tuned", order, Sampling(max_tokens=20))
+        assert not first.done()
+        assert await first == alone
 
 
 async def test_an_answer_is_finished_before_a_batch_begins(backend):
