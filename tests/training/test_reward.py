@@ -264,14 +264,15 @@ def lesson(tiny_weights, tmp_path, model_settings, model_workspace) -> Callable[
     return begin
 
 
-@pytest.mark.parametrize(("rule", "judgements", "bar"), [(has_fox, 128, 0.9), (is_brief, 64, 0.8)])
-def test_it_finds_the_rule_behind_the_judgements(lesson, rule, judgements, bar):
-    """Right in so many of 60 pairs it had not seen, over four seeds: fox .95 to .983, brief .883 to .917."""
+@pytest.mark.parametrize("rule", [has_fox, is_brief])
+def test_it_finds_the_rule_behind_the_judgements(lesson, rule):
+    """Right in so many of 60 pairs it had not seen: fox .95 to .983 over four seeds, brief .95 to .983 over five, each
+    with either attention. (From 64 judgements brief comes to .9 on the mean, which is the bar itself.)"""
     one = lesson()
-    trained = one.learn(rankings(rule, judgements), rankings(rule, 16, 1000), rankings(rule, 60, 2000))
+    trained = one.learn(rankings(rule, 128), rankings(rule, 16, 1000), rankings(rule, 60, 2000))
     right = [pair.chosen > pair.rejected for pair in trained.held_out]
     assert len(right) == 60
-    assert sum(right) / 60 > bar
+    assert sum(right) / 60 > 0.9
     losses = one.run.values("validation_loss")
     assert len(losses) == 4
     assert trained.validation_loss == min(losses[1:]) < losses[0]
