@@ -27,6 +27,7 @@ from components.frame import (
     notice,
     page_header,
     section,
+    untouched,
     user_of,
 )
 from components.importing import ImportCard, build_import, uploaded
@@ -141,12 +142,12 @@ def build(workspace: Workspace) -> DatasetWidgets:
     def refresh(mode: str, *now: Any) -> list[Any]:
         try:
             if mode == "import":
-                return _kept(everything)
+                return untouched(everything)
             if not workspace.store.datasets():
-                return [*_frame_for("empty"), *_kept(page.outputs)]
+                return [*_frame_for("empty"), *untouched(page.outputs)]
             return [*_frame_for("records"), *page.again(*now)]
         except StudioError:
-            return _kept(everything)
+            return untouched(everything)
 
     def example() -> list[Any]:
         load_example(workspace.store, workspace.path)
@@ -262,7 +263,7 @@ class _Page:
         dataset, where = self.store.dataset(name), _filter(text, category, split)
         sheet = _sheet(page_of(self.store, dataset, where, _whole(number)), where, _whole(record, 0))
         filters = [gr.skip(), self._categories(dataset, category), gr.skip()]
-        return [name, self._shelf(name), self._about(dataset), *filters, *sheet, *_kept(self.form.shown)]
+        return [name, self._shelf(name), self._about(dataset), *filters, *sheet, *untouched(self.form.shown)]
 
     def first_look(self, asked_dataset: str, asked_record: str) -> list[Any]:
         """The page for a person who just came: at what the address names, or else at the first dataset."""
@@ -344,7 +345,7 @@ class _Page:
         self.must_be_saved(record, typed)
         where, dataset = _filter(text, category, split), self.store.dataset(name)
         page, beside = neighbour(self.store, dataset, where, _whole(number), _whole(record, 0), by)
-        sheet = _sheet(page, where, beside.id) if page.number != _whole(number) else _kept(self.browser.sheet)
+        sheet = _sheet(page, where, beside.id) if page.number != _whole(number) else untouched(self.browser.sheet)
         return [*sheet, *self.record_shown(beside)]
 
     def reload(self, name: str, record: float | None) -> list[Any]:
@@ -366,7 +367,7 @@ class _Page:
                 return self.record_shown(saved, notice(f"Record {saved.id} is saved.", "good"))
             return self._save_new(name, fields, user_of(request))
         except InputError as error:
-            form = _kept(self.form.shown)
+            form = untouched(self.form.shown)
             form[-2] = notice(str(error), "caution")
             return form
 
@@ -559,10 +560,6 @@ def _filter(text: str | None, category: str | None, split: str | None) -> Record
 
 def _whole(number: float | None, otherwise: int = 1) -> int:
     return int(number) if number else otherwise
-
-
-def _kept(outputs: Sequence[Any]) -> list[Any]:
-    return [gr.skip() for _ in outputs]
 
 
 def _sheet(page: Page, where: RecordFilter, current: int) -> list[Any]:

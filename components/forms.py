@@ -20,9 +20,10 @@ import gradio as gr
 from gradio.components import Component
 from pydantic import BaseModel, ValidationError
 
+from studio.errors import InputError
 from studio.fields import Field, complaints, describe, fill_in, without_blanks
 
-__all__ = ["Form", "form"]
+__all__ = ["Form", "form", "named_lines"]
 
 log = logging.getLogger(__name__)
 
@@ -149,3 +150,16 @@ def _shown(field: Field, value: Any) -> Any:
         return getattr(value, "value", value)
     is_written = field.kind == "text" or (field.is_optional and field.kind in ("int", "float"))
     return ("" if value is None else str(value)) if is_written else value
+
+
+def named_lines(text: str, what: str) -> dict[str, tuple[int, str]]:
+    """`name: value`, one a line, as {name: (line, value)}. Raises InputError for a line of `what` without a name."""
+    found: dict[str, tuple[int, str]] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        name, colon, value = line.partition(":")
+        if not colon or not name.strip():
+            raise InputError(f"Line {number} of the {what} is '{line.strip()[:60]}'. Write it as 'name: value'.")
+        found[name.strip()] = number, value.strip()
+    return found

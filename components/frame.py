@@ -40,12 +40,14 @@ __all__ = [
     "Refresh",
     "TabWidgets",
     "actions",
+    "ask_twice",
     "card",
     "chip",
     "duration",
     "empty_state",
     "facts",
     "first_beat",
+    "fresh_choices",
     "hand_over",
     "handler",
     "header",
@@ -59,6 +61,7 @@ __all__ = [
     "running_job",
     "section",
     "table",
+    "untouched",
     "user_of",
 ]
 
@@ -211,6 +214,32 @@ def live_dropdown(*args: Any, **options: Any) -> gr.Dropdown:
     # Not a subclass: Gradio writes a .pyi file beside the module of every component class it meets.
     made.preprocess = lambda payload: payload  # type: ignore[method-assign]
     return made
+
+
+def fresh_choices(choices: Sequence[Any], value: Any, otherwise: Any = None) -> gr.Dropdown:
+    """New choices for a list. A value among them is left alone: since it was read, another hand may have changed it.
+    One that is gone gives way to `otherwise`, or else to the first choice."""
+    known = [choice[1] if isinstance(choice, tuple) else choice for choice in choices]
+    if value in known:
+        return gr.Dropdown(choices=list(choices))
+    return gr.Dropdown(choices=list(choices), value=otherwise if otherwise in known else next(iter(known), None))
+
+
+def untouched(outputs: Sequence[Any]) -> list[Any]:
+    """What a handler returns for widgets that stay as they are."""
+    return [gr.skip() for _ in outputs]
+
+
+def ask_twice(ask: gr.Button, do: gr.Button) -> None:
+    """What cannot be undone is asked twice: the second button comes out when the first is pressed."""
+    ask.click(
+        handler(lambda: gr.Button(visible=True)),
+        None,
+        do,
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    )
 
 
 def hidden_download(elem_id: str) -> gr.DownloadButton:

@@ -26,7 +26,9 @@ from components.frame import (
     Refresh,
     TabWidgets,
     actions,
+    ask_twice,
     card,
+    fresh_choices,
     handler,
     live_dropdown,
     markup,
@@ -449,12 +451,10 @@ class _Page:
 
     def _choices(self, model: str | None, dataset: str | None) -> dict[Any, Any]:
         """The lists as the database has them; a value among them is left alone."""
-        names = self._datasets()
-        found: dict[Any, Any] = {self.dataset: gr.Dropdown(choices=names)}
-        if dataset not in names:
-            found[self.dataset] = gr.Dropdown(choices=names, value=next(iter(names), None))
-        found[self.model] = gr.Dropdown(choices=self._models(model))
-        return found
+        return {
+            self.dataset: fresh_choices(self._datasets(), dataset),
+            self.model: gr.Dropdown(choices=self._models(model)),
+        }
 
     def _models(self, *chosen: str | None) -> list[tuple[str, str]]:
         """What answers, and what is chosen already: if that is gone, asking says so."""
@@ -855,8 +855,7 @@ def _wire_chats(page: _Page) -> None:
     page.title.submit(
         handler(page.rename_chat), [page.opened, page.title], page.listed, api_name="rename_chat", **_QUIET
     )
-    # What cannot be undone is asked twice: the second button comes out when the first is pressed.
-    page.delete.click(handler(lambda: gr.Button(visible=True)), None, page.delete_now, queue=False, **_QUIET)
+    ask_twice(page.delete, page.delete_now)
     # Outside the queue: these come right before somebody presses Enter or Send, and when the queue has just run empty,
     # Gradio's page closes the line on which the answer to that would come.
     aside: dict[str, Any] = {"queue": False, **_QUIET}

@@ -24,12 +24,14 @@ from components.frame import (
     chip,
     empty_state,
     facts,
+    fresh_choices,
     handler,
     live_dropdown,
     markup,
     notice,
     progress,
     section,
+    untouched,
     user_of,
 )
 from components.importing import uploaded
@@ -203,7 +205,7 @@ class _Page:
             return [*self._progressed(watched), *listed, *self._open(document, read)]
         except StudioError as error:
             log.warning("The documents could not be brought up to date: %s", error)
-            return _kept(self.look_outputs)
+            return untouched(self.look_outputs)
 
     def _progressed(self, watched: str) -> list[Any]:
         """The import that goes on, or what became of the one that was watched."""
@@ -217,7 +219,7 @@ class _Page:
         """The list and the coverage, or nothing if that is what was painted."""
         token = self.store.documents_token()
         if token == painted:
-            return _kept(self.listed)
+            return untouched(self.listed)
         found, removed = coverage(self.store), self.store.documents(removed=True)
         known = {str(s.document.id): s.document.name for s in found.documents}
         choices = [("All documents", ""), *((name, key) for key, name in known.items())]
@@ -225,7 +227,7 @@ class _Page:
             token,
             _coverage_html(found),
             _documents_html(found, document),
-            gr.Dropdown(choices=choices, value=within if within in known else ""),
+            fresh_choices(choices, within, ""),
             gr.Column(visible=not found.documents),
             gr.Button(visible=self._has_example and not removed),
             gr.Row(visible=bool(found.documents or removed)),
@@ -241,7 +243,7 @@ class _Page:
     def _open(self, document: str, read: str) -> list[Any]:
         """The document that the address names; while none is open, the first one."""
         if document and document == read:
-            return _kept(self.reading)
+            return untouched(self.reading)
         known = [*self.store.documents(), *self.store.documents(removed=True)]
         return self._reading(next((d for d in known if str(d.id) == document), next(iter(known), None)))
 
@@ -249,7 +251,17 @@ class _Page:
         """A document on the right, from one of its passages on."""
         if document is None:
             buttons = [gr.Button(visible=False)] * 2
-            return ["", "", 0, _NOTHING_OPEN, *buttons, "", gr.Row(visible=False), "", *_kept([self.back, self.forth])]
+            return [
+                "",
+                "",
+                0,
+                _NOTHING_OPEN,
+                *buttons,
+                "",
+                gr.Row(visible=False),
+                "",
+                *untouched([self.back, self.forth]),
+            ]
         passages = self.store.passages(document.id)
         first = max(0, min(first, (len(passages) - 1) // _PASSAGES_A_PAGE * _PASSAGES_A_PAGE))
         shown = passages[first : first + _PASSAGES_A_PAGE]
@@ -551,7 +563,3 @@ def _number(key: Any) -> int:
     if not str(key).strip().isdecimal():
         raise InputError(f"'{key}' is not the number of a document. The list shows them all.")
     return int(key)
-
-
-def _kept(outputs: Sequence[Any]) -> list[Any]:
-    return [gr.skip() for _ in outputs]

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from components.frame import actions, hidden_download, live_dropdown, markup, notice
 from studio.errors import InputError
 from studio.fields import complaints
-from studio.prompts import Template, changed_fields, find_template, from_yaml, save_template, to_yaml
+from studio.prompts import Template, changed_fields, find_template, from_yaml, save_template, template, to_yaml
 from studio.store import Store
 
 __all__ = ["FILE", "Editor", "editor", "prompt_choices"]
@@ -119,11 +119,13 @@ class Editor:
         return f"{made.name}@{save_template(store, made, note=f'from {Path(file).name}', author=author)}"
 
 
-def editor() -> Editor:
-    """Lay it out."""
-    of = gr.Textbox("", label="Prompt in the editor", visible="hidden")
+def editor(ref: str) -> Editor:
+    """Lay it out with this prompt of the library in it, which is the one that a new page has chosen."""
+    first = template(ref)
+    of = gr.Textbox(ref, label="Prompt in the editor", visible="hidden")
     state = markup("")
     system = gr.Textbox(
+        first.system,
         label="System part",
         lines=3,
         max_lines=14,
@@ -131,6 +133,7 @@ def editor() -> Editor:
         info="What the model is told before anything.",
     )
     user = gr.Textbox(
+        first.user,
         label="User part",
         lines=5,
         max_lines=24,
@@ -138,12 +141,16 @@ def editor() -> Editor:
         info="{{ instruction }}, {{ context }} and other declared names are filled in; other braces stay as they are.",
     )
     with gr.Row(elem_classes=["form-row"]):
-        declares = gr.Textbox(label="Variables", info="Names that may be filled in.", min_width=180)
-        shots = gr.Number(label="Examples", precision=0, minimum=0, min_width=90)
-        answer_after = gr.Textbox(label="Answer stands behind", min_width=120)
-        extra_tokens = gr.Number(label="Tokens for reasoning", precision=0, minimum=0, min_width=120)
+        declares = gr.Textbox(
+            ", ".join(first.declares), label="Variables", info="Names that may be filled in.", min_width=180
+        )
+        shots = gr.Number(first.shots, label="Examples", precision=0, minimum=0, min_width=90)
+        answer_after = gr.Textbox(first.answer_after, label="Answer stands behind", min_width=120)
+        extra_tokens = gr.Number(
+            first.extra_tokens, label="Tokens for reasoning", precision=0, minimum=0, min_width=120
+        )
     with gr.Row(elem_classes=["form-row"]):
-        name = gr.Textbox(label="Save as", min_width=140)
+        name = gr.Textbox(f"my-{ref}", label="Save as", min_width=140)
         tags = gr.Textbox(label="Tags", placeholder="support, tone", min_width=120)
         note = gr.Textbox(label="What changed", min_width=160)
     with actions():
@@ -183,7 +190,8 @@ def _made(chosen: Template, changes: Mapping[str, Any]) -> Template:
     try:
         return Template.model_validate({**chosen.model_dump(), **changes})
     except ValidationError as error:
-        raise InputError(" ".join(complaints(Template, error).values())) from error
+        said = " ".join(complaints(Template, error).values())
+        raise InputError(f"{said[:1].upper()}{said[1:]}") from error
 
 
 def _shown(chosen: Template) -> list[Any]:

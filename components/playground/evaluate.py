@@ -22,12 +22,14 @@ from components.frame import (
     Refresh,
     TabWidgets,
     empty_state,
+    fresh_choices,
     hand_over,
     handler,
     hidden_download,
     live_dropdown,
     markup,
     notice,
+    untouched,
     user_of,
 )
 from components.playground.editor import prompt_choices
@@ -244,14 +246,14 @@ class _Page:
             return [f"{token} {now}", *lists, *frame, *shown]
         except StudioError as error:
             log.warning("The evaluations could not be brought up to date: %s", error)
-            return _kept(self.look_outputs)
+            return untouched(self.look_outputs)
 
     def _lists(self, offered: str, values: Sequence[Any], user: str) -> tuple[str, list[Any]]:
         """The choices, as far as they moved; the first time what somebody was putting together comes back."""
         columns, chosen, limit, repeats, metrics, prompt, model, examples, questions = values
         offers = _Offers.of(self.workspace)
         if offers.token == offered:
-            return offered, _kept(self.listed)
+            return offered, untouched(self.listed)
         draft = {} if offered else self.store.draft(user, _DRAFT)
         if draft:
             columns, limit, repeats = restored(draft)
@@ -259,16 +261,16 @@ class _Page:
         wanted = draft.get("set") or chosen or offers.usual_set
         return offers.token, [
             columns if draft else gr.skip(),
-            _choice(offers.sets, chosen, wanted),
+            fresh_choices(offers.sets, chosen, wanted),
             limit if draft else gr.skip(),
             repeats if draft else gr.skip(),
             metric_board(settings, wanted, offers.models),
             board_html(Columns.read(columns)),
-            _choice(offers.prompts, prompt, "zero-shot"),
-            _choice(offers.models, model, str(EMBEDDED)),
-            _choice(offers.sources, examples, offers.sources[-1][1] if len(offers.sources) > 1 else ""),
+            fresh_choices(offers.prompts, prompt, "zero-shot"),
+            fresh_choices(offers.models, model, str(EMBEDDED)),
+            fresh_choices(offers.sources, examples, offers.sources[-1][1] if len(offers.sources) > 1 else ""),
             self._told() if not offered else gr.skip(),
-            _choice(offers.questions, questions, offers.questions[0][1] if offers.questions else ""),
+            fresh_choices(offers.questions, questions, offers.questions[0][1] if offers.questions else ""),
         ]
 
     def _told(self) -> str:
@@ -334,7 +336,7 @@ class _Page:
         """Change, duplicate or remove one."""
         do, key = asked_for(event)
         changed = Columns.read(columns).after(do, whole(key))
-        fields = _kept(self.pickers)
+        fields = untouched(self.pickers)
         if do == "change":
             fields = picked_of(changed.columns[whole(key)])
         return [changed.written(), board_html(changed), _add_button(changed), *fields]
@@ -627,14 +629,6 @@ def _sets(store: Store) -> Choices:
     return rules + held
 
 
-def _choice(choices: Choices, value: str, wanted: str) -> Any:
-    """New choices. A value among them is left alone: since it was read, another hand may have changed it."""
-    known = [ref for _, ref in choices]
-    if value in known and value:
-        return gr.Dropdown(choices=choices)
-    return gr.Dropdown(choices=choices, value=wanted if wanted in known else next(iter(known), None))
-
-
 # -- tuning sets -----------------------------------------------------------------------------------------------
 
 
@@ -707,7 +701,3 @@ def _how_far(job: Job) -> str:
     if job.is_over or not job.total:
         return f"{job.state}{job.change}"
     return f"{job.state}{job.step * _REPAINTS // job.total}"
-
-
-def _kept(outputs: Sequence[Any]) -> list[Any]:
-    return [gr.skip() for _ in outputs]

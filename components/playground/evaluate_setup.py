@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from components.forms import named_lines
 from components.frame import duration, notice
 from studio.errors import InputError
 from studio.evaluation.metrics import metric_kinds
@@ -265,17 +266,10 @@ class _Settings:
     @classmethod
     def read(cls, text: str) -> Self:
         """Raises InputError for a line without a name."""
-        values, lines = {}, {}
-        for number, line in enumerate(text.splitlines(), start=1):
-            if not line.strip():
-                continue
-            name, colon, value = line.partition(":")
-            if not colon or not name.strip():
-                raise InputError(
-                    f"Line {number} of the other settings is '{line.strip()[:60]}'. Write it as 'name: value'."
-                )
-            values[name.strip()], lines[name.strip()] = value.strip(), number
-        return cls(values, lines)
+        found = named_lines(text, "other settings")
+        return cls(
+            {name: value for name, (_, value) in found.items()}, {name: line for name, (line, _) in found.items()}
+        )
 
     def refuse_others(self, known: Sequence[str]) -> None:
         """Raise InputError for a setting that this column has not: it would be dropped without a word."""

@@ -22,15 +22,18 @@ from components.frame import (
     Refresh,
     TabWidgets,
     actions,
+    ask_twice,
     card,
     chip,
     empty_state,
+    fresh_choices,
     handler,
     live_dropdown,
     markup,
     notice,
     progress,
     section,
+    untouched,
     user_of,
 )
 from components.picking import picked, rows_to_read
@@ -299,7 +302,7 @@ class _Page:
     ) -> list[Any]:
         """The page as the database has it now; what somebody is typing stays. Runs outside the queue: never raises."""
         try:
-            form = _kept(self.shown)
+            form = untouched(self.shown)
             if not opened:
                 opened = self._first(asked)
                 form = self._show(next(iter(self.store.bank_examples(opened)), None))
@@ -308,7 +311,7 @@ class _Page:
             return [opened, *lists, *self._listed(opened, example, text, painted), *form]
         except StudioError as error:
             log.warning("The examples could not be brought up to date: %s", error)
-            return _kept(self.look_outputs)
+            return untouched(self.look_outputs)
 
     def open_bank(self, name: str | None, opened: str, example: str, *typed: str) -> list[Any]:
         """Another bank, or one to be: then its list is empty."""
@@ -320,13 +323,13 @@ class _Page:
                 gr.Dropdown(value=opened, allow_custom_value=True),
                 gr.skip(),
                 said,
-                *_kept([*self.listed, *self.shown]),
+                *untouched([*self.listed, *self.shown]),
             ]
         if name == opened:
             return [
                 opened,
                 gr.Dropdown(value=opened, allow_custom_value=True),
-                *_kept([self.search, self.said, *self.listed, *self.shown]),
+                *untouched([self.search, self.said, *self.listed, *self.shown]),
             ]
         first = next(iter(self.store.bank_examples(name)), None)
         form = self._show(first)
@@ -350,7 +353,7 @@ class _Page:
         """The list and what is said of it, or nothing if that is what was painted."""
         view = self._view(bank, text)
         if view.token == painted:
-            return _kept(self.listed)
+            return untouched(self.listed)
         return [
             _list_value(view, example),
             view.token,
@@ -369,13 +372,12 @@ class _Page:
         can_load = str(SNAPSHOT) in snapshots or not self.store.datasets()
         token = str(hash((opened, *banks, *snapshots, *models, can_load)))
         if token == offered:
-            return [token, *_kept(self.lists[1:])]
-        known = {ref for _, ref in models}
+            return [token, *untouched(self.lists[1:])]
         return [
             token,
             gr.Dropdown(choices=banks, value=opened, allow_custom_value=True),
-            gr.Dropdown(choices=snapshots, value=snapshot if snapshot in snapshots else next(iter(snapshots), None)),
-            gr.Dropdown(choices=models, value=model if model in known else str(EMBEDDED)),
+            fresh_choices(snapshots, snapshot),
+            fresh_choices(models, model, str(EMBEDDED)),
             gr.Button(interactive=bool(snapshots)),
             gr.Button(visible=bool(snapshots)),
             gr.Button(visible=can_load),
@@ -445,7 +447,7 @@ class _Page:
             saved = add_example(self.store, place, bank or "", words, author=by)
             return [saved.bank, *self._show(saved, notice(f"Added to {saved.bank}, at its end.", "good"))]
         except InputError as error:
-            form = _kept(self.shown)
+            form = untouched(self.shown)
             form[self.shown.index(self.message)] = notice(str(error), "caution")
             return [gr.skip(), *form]
 
@@ -580,7 +582,7 @@ def _wire_bank(page: _Page) -> None:
     page.rename.click(
         handler(page.rename_bank), [page.opened, page.new_name], [page.opened, page.new_name, page.said], **_QUIET
     ).success(**look, **_QUIET)
-    _wire_sure(page.drop_bank, page.drop_bank_now)
+    ask_twice(page.drop_bank, page.drop_bank_now)
     page.drop_bank_now.click(
         handler(page.remove_bank), page.opened, [page.opened, page.said, page.drop_bank_now], **_QUIET
     ).success(**look, **_QUIET)
@@ -622,15 +624,10 @@ def _wire_form(page: _Page) -> None:
     page.save.click(
         handler(page.save_words), [page.bank, page.seen, *page.typed], [page.opened, *page.shown], **_QUIET
     ).success(**look, **_QUIET)
-    _wire_sure(page.remove, page.remove_now)
+    ask_twice(page.remove, page.remove_now)
     page.remove_now.click(
         handler(page.remove_example), [page.opened, page.example], page.shown, api_name="remove_open_example", **_QUIET
     ).success(**look, **_QUIET)
-
-
-def _wire_sure(ask: gr.Button, do: gr.Button) -> None:
-    """What cannot be undone is asked twice: the second button comes out when the first is pressed."""
-    ask.click(handler(lambda: gr.Button(visible=True)), None, do, queue=False, **_QUIET)
 
 
 def _switching(page: _Page, is_on: bool) -> Callable[..., list[Any]]:
@@ -874,7 +871,3 @@ def _words(category: str) -> str:
         return category
     words = category.replace("_", " ")
     return f"{words[:1].upper()}{words[1:]}".replace(" qa", " QA")
-
-
-def _kept(outputs: Sequence[Any]) -> list[Any]:
-    return [gr.skip() for _ in outputs]

@@ -17,13 +17,14 @@ from typing import Any
 
 import gradio as gr
 
-from components.forms import Form, form
+from components.forms import Form, form, named_lines
 from components.frame import (
     Refresh,
     TabWidgets,
     actions,
     card,
     chip,
+    fresh_choices,
     hand_over,
     handler,
     hidden_download,
@@ -31,6 +32,7 @@ from components.frame import (
     markup,
     notice,
     table,
+    untouched,
     user_of,
 )
 from components.playground.columns import COLUMNS, NOBODY, answer_column, differences, head, probabilities
@@ -65,6 +67,7 @@ log = logging.getLogger(__name__)
 __all__ = ["PlaygroundWidgets", "beside_base", "build"]
 
 _DRAFT = "playground"
+_FIRST = "zero-shot"  # what a new page has chosen
 _FILE = "reproduce-file"
 _NEXT = 10  # next tokens shown
 _MOST_REPEATS = 10
@@ -124,7 +127,7 @@ class _Asking:
             selector=str(chosen or "fixed"),
             shots=_number(shots, "Examples to show"),
             passages=int(passages or 0),
-            more=_named_values(str(more or "")),
+            more={name: value for name, (_, value) in named_lines(str(more or ""), "other variables").items()},
             draft=self.editor.draft(workspace.store, ref, values[count : count + fields]),
             sampling=self.sampling.read(values[count + fields :]),
         )
@@ -138,7 +141,7 @@ def build(workspace: Workspace) -> PlaygroundWidgets:
     _wire_editing(page)
     _wire_keeping(page)
     return PlaygroundWidgets(
-        refresh=Refresh(page.again, [page.restored, *page.chosen], page.refreshed),
+        refresh=Refresh(page.again, [page.painted, *page.chosen], page.refreshed),
         models=(page.columns[0].model, page.columns[1].model, page.columns[1].box),
         links={"model": page.columns[0].model, "beside": page.columns[1].model},
     )
@@ -150,7 +153,7 @@ class _Page:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace, self.store, self.memory = workspace, workspace.store, Memory()
         offers, prompts = _offers(workspace), prompt_choices(workspace.store, templates())
-        self.restored = gr.Textbox("", label="Draft restored", visible="hidden")
+        self.painted = gr.Textbox("", label="Lists painted", visible="hidden")
         with gr.Row(elem_classes=["playground"]):
             with gr.Column(scale=0, min_width=340, elem_classes=["side"]):
                 self.asking = self._question(prompts)
@@ -224,8 +227,8 @@ class _Page:
     def _question(self, prompts: list[tuple[str, str]]) -> _Asking:
         workspace = self.workspace
         with card("Prompt"):
-            chosen = live_dropdown(prompts, value="zero-shot", label="Prompt", elem_id="template")
-            self.summary = markup(self.about("zero-shot"))
+            chosen = live_dropdown(prompts, value=_FIRST, label="Prompt", elem_id="template")
+            self.summary = markup(self.about(_FIRST))
             told = (d.guidelines for d in self.store.datasets() if d.guidelines)
             guidelines = gr.Textbox(
                 next(told, ""),
@@ -238,7 +241,7 @@ class _Page:
                 label="Other variables", placeholder="tone: friendly", info="One a line.", visible=False, lines=2
             )
             with gr.Accordion("Edit this prompt", open=False, elem_classes=["more"]):
-                edit = editor()
+                edit = editor(_FIRST)
             with gr.Accordion("Examples", open=False, elem_classes=["more"]):
                 sources = _sources(workspace)
                 examples = live_dropdown(
@@ -294,34 +297,42 @@ class _Page:
 
     @property
     def refreshed(self) -> list[Any]:
-        return [*self.chosen, self.kept, self.restored, *self.asking.inputs]
+        return [*self.chosen, self.kept, self.painted, *self.asking.inputs]
 
-    def again(self, request: gr.Request, restored: str, *chosen: str) -> list[Any]:
-        """The lists as the database has them now; what somebody chose stays. The first time, the draft comes back."""
+    def again(self, request: gr.Request, painted: str, *chosen: str) -> list[Any]:
+        """The lists as the database has them now, as far as they moved: a step of a run must not close one that somebody
+        has open. What somebody chose stays. The first time, the draft comes back."""
         prompt, examples, dataset, *cells = chosen
-        draft = {} if restored else self.store.draft(user_of(request), _DRAFT)
-        offers, prompts = _offers(self.workspace), prompt_choices(self.store, templates())
+        models, prompts = _offers(self.workspace), prompt_choices(self.store, templates())
+        sources, datasets, kept = _sources(self.workspace), _datasets(self.workspace), _kept(self.workspace)
+        token = str(hash(repr((models, prompts, sources, datasets, kept))))
+        if token == painted:
+            return untouched(self.refreshed)
+        draft = {} if painted else self.store.draft(user_of(request), _DRAFT)
         lists = [
-            _choice(prompts, prompt, draft.get("template")),
-            _choice(_sources(self.workspace), examples, draft.get("examples")),
-            _choice([(name, name) for name in _datasets(self.workspace)], dataset),
+            _drafted(prompts, prompt, draft.get("template")),
+            _drafted(sources, examples, draft.get("examples")),
+            fresh_choices(datasets, dataset),
         ]
         for place in range(COLUMNS):
-            model, template_ref = cells[2 * place : 2 * place + 2]
+            model, own = cells[2 * place : 2 * place + 2]
             lists += [
-                _choice([("No model", NOBODY), *offers], model, fallback=str(EMBEDDED) if place == 0 else NOBODY),
-                _choice([("As on the left", NOBODY), *prompts], template_ref, fallback=NOBODY),
+                fresh_choices([("No model", NOBODY), *models], model, str(EMBEDDED) if place == 0 else NOBODY),
+                fresh_choices([("As on the left", NOBODY), *prompts], own, NOBODY),
             ]
-        return [*lists, _kept(self.workspace), "yes", *self._drafted(draft)]
+        return [*lists, kept, token, *self._drafted(draft)]
 
     def _drafted(self, draft: dict[str, Any]) -> list[Any]:
         values = draft.get("values") or []
         names = self.asking.inputs
         if len(values) != len(names):  # of an earlier version of the page, or none
             return [gr.skip()] * len(names)
-        # The lists come back through their choices.
-        lists = (self.asking.template, self.asking.examples)
-        return [gr.skip() if widget in lists else value for widget, value in zip(names, values, strict=True)]
+        # The lists come back through their choices; an editor that held another prompt has nothing to give back.
+        left = [self.asking.template, self.asking.examples]
+        edit = self.asking.editor
+        if values[names.index(edit.of)] != draft.get("template"):
+            left += edit.inputs
+        return [gr.skip() if widget in left else value for widget, value in zip(names, values, strict=True)]
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
@@ -760,21 +771,6 @@ def beside_base(workspace: Workspace, run: str) -> list[Any]:
 # -- small pieces ----------------------------------------------------------------------------------------------
 
 
-def _named_values(text: str) -> dict[str, str]:
-    """`name: value`, one a line. Raises InputError for a line without a name."""
-    found: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        name, colon, value = line.partition(":")
-        if not colon or not name.strip():
-            raise InputError(
-                f"Line {number} of the other variables is '{line.strip()[:60]}'. Write it as 'name: value'."
-            )
-        found[name.strip()] = value.strip()
-    return found
-
-
 def _number(text: Any, what: str) -> int | None:
     if str(text or "").strip() == "":
         return None
@@ -839,11 +835,8 @@ def _sources(workspace: Workspace) -> list[tuple[str, str]]:
     return banks + [(str(s.ref), str(s.ref)) for s in workspace.store.snapshots("data")]
 
 
-def _choice(choices: list[tuple[str, str]], value: str, drafted: str | None = None, fallback: str | None = None) -> Any:
-    """New choices. A value among them is left alone: since it was read, another hand may have changed it."""
-    known = [ref for _, ref in choices]
-    if drafted in known and drafted != value:
+def _drafted(choices: list[tuple[str, str]], value: str, drafted: str | None) -> gr.Dropdown:
+    """New choices, and what a draft had chosen among them."""
+    if drafted in [ref for _, ref in choices] and drafted != value:
         return gr.Dropdown(choices=choices, value=drafted)
-    if value in known:
-        return gr.Dropdown(choices=choices)
-    return gr.Dropdown(choices=choices, value=fallback if fallback is not None else next(iter(known), None))
+    return fresh_choices(choices, value)

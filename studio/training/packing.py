@@ -46,15 +46,15 @@ def pack(model: nn.Module) -> nn.Module:
     """Pack every plain linear layer of a model on the CPU; anything else is left as it is."""
     layers = [layer for layer in model.modules() if type(layer) is nn.Linear and layer.weight.device.type == "cpu"]
     need = sum(layer.weight.nbytes for layer in layers)
-    if not torch.backends.mkldnn.is_available() or need > psutil.virtual_memory().available * _SHARE_OF_FREE_MEMORY:
-        return model
     room = psutil.virtual_memory().available * _SHARE_OF_FREE_MEMORY
+    if not torch.backends.mkldnn.is_available() or need > room:
+        return model
     for layer in layers:
         changed: Any = layer
         # In place, because tied weights and adapters hold on to the layer itself.
         changed.packed = _laid_out(layer.weight)
         changed.forms = OrderedDict({None: changed.packed})
-        changed.most_forms = min(_MOST_FORMS, max(1, int(room / need)))
+        changed.most_forms = min(_MOST_FORMS, int(room / need))
         changed.in_use = False
         changed.__class__ = _PackedLinear
     return model

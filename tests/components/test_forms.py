@@ -9,7 +9,7 @@ import gradio as gr
 import pytest
 from pydantic import BaseModel, Field, model_validator
 
-from components.forms import Form, form
+from components.forms import Form, form, named_lines
 from studio.errors import InputError
 from studio.fields import describe
 from studio.jobs import recipes
@@ -194,3 +194,12 @@ def test_a_field_that_no_form_can_ask_for_is_refused_when_it_is_written():
 
     with gr.Blocks(), pytest.raises(TypeError, match="cannot ask for"):
         form(Odd)
+
+
+def test_named_lines_keep_their_numbers_and_a_line_without_a_name_is_a_sentence():
+    assert named_lines("tone: kind: very\n\n votes : 5 ", "other settings") == {
+        "tone": (1, "kind: very"),
+        "votes": (3, "5"),
+    }
+    with pytest.raises(InputError, match=r"Line 2 of the other settings is ': 5'\. Write it as 'name: value'\."):
+        named_lines("tone: kind\n: 5", "other settings")

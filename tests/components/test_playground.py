@@ -10,8 +10,10 @@ import pytest
 from gradio.helpers import special_args
 
 from components import playground
-from components.playground import columns, looking
+from components.frame import untouched
+from components.playground import columns, looking, prompt
 from studio.backends import Partial
+from studio.models import EMBEDDED
 from studio.specs import ModelRef, TokenLogprob
 from studio.workspace import Workspace
 from tests.fixtures_components import call
@@ -265,3 +267,34 @@ def test_markup_in_an_error_or_an_answer_is_shown_as_text():
     assert "<img" not in "".join(columns.differences(["a", evil]))
     assert "<img" not in columns.probabilities([TokenLogprob(token=evil, logprob=-1.0, alternatives=((evil, -2.0),))])
     assert "<img" not in looking.tokens([(evil, 1)])
+
+
+def test_a_look_that_finds_nothing_new_sends_nothing_and_a_later_one_leaves_choices_alone(project: Workspace):
+    with gr.Blocks():
+        refresh = prompt.build(project).refresh
+    assert refresh is not None
+    who, chosen = (
+        gr.Request(username="owner"),
+        ["plain", "data:brackenfold@1", "brackenfold", str(EMBEDDED), "", *[""] * 6],
+    )
+    first = refresh.fn(who, "", *chosen)
+    token = first[len(chosen) + 1]
+    assert all("value" not in list_ for list_ in map(changes, first[:4]))
+    assert refresh.fn(who, token, *chosen) == untouched(refresh.outputs)
+    project.store.create_dataset("another", author="owner")
+    moved = refresh.fn(who, token, *chosen)
+    assert ("another", "another") in changes(moved[2])["choices"]
+    assert "value" not in changes(moved[2])
+    gone = refresh.fn(who, token, "nobody@1", *chosen[1:])
+    assert changes(gone[0])["value"] in [ref for _, ref in changes(gone[0])["choices"]]
+
+
+def test_a_new_page_has_its_prompt_in_the_editor(page: gr.Blocks):
+    found = {block.label: block.value for block in page.blocks.values() if isinstance(block, gr.Textbox | gr.Dropdown)}
+    assert found["Prompt in the editor"] == found["Prompt"] == "zero-shot"
+    assert "{{ instruction }}" in found["User part"]
+    assert found["Save as"] == "my-zero-shot"
+
+
+def changes(update: Any) -> dict[str, Any]:
+    return update.constructor_args if isinstance(update, gr.Dropdown) else update

@@ -43,8 +43,19 @@ def choose(page: Page, where: Locator, label: str, option: str) -> None:
 
 def test_1_a_prompt_of_her_own_outlives_a_reload(page: Page, studio: Studio):
     prompt = open_page(page, "Prompt")
-    choose(page, prompt, "Prompt", "Few-shot")
     prompt.get_by_role("button", name="Edit this prompt").click()
+    prompt.get_by_label("Instruction", exact=True).fill(QUESTION)
+    words = prompt.get_by_label("User part")  # of the prompt that a new page has chosen
+    for slip, said in (
+        ("{{ nobody }}", "nobody"),
+        ("{% for x in %}", "line 1"),
+        ("{{ 'x' * 10**9 }}", "cannot calculate"),
+    ):
+        words.fill(slip)
+        told = prompt.locator(".budget, .notice").first
+        expect(told).to_contain_text(re.compile(said, re.IGNORECASE), timeout=FIRST_ANSWER)
+
+    choose(page, prompt, "Prompt", "Few-shot")
     system = prompt.get_by_label("System part")
     expect(system).not_to_have_value("")
     system.fill(TONE)
