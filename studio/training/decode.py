@@ -8,9 +8,10 @@ not depend on which other prompts share its batch.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["AnswerText", "Constraint", "Generated", "OnToken", "generate", "generating", "row_seed", "warp"]
 
 OnToken = Callable[[int, int], bool]
+P = ParamSpec("P")
 
 
 class Constraint(Protocol):
@@ -56,40 +58,6 @@ class Generated:
     ended: bool = False  # by a stop token; else by length or by `on_token`
 
 
-def generate(
-    model: Any,
-    prompts: Sequence[Sequence[int]],
-    sampling: Sampling,
-    stop_ids: Collection[int],
-    *,
-    on_token: OnToken | None = None,
-    window: int | None = None,
-    seeds: Sequence[int] | None = None,
-    logprobs: bool = False,
-    constraints: Sequence[Constraint] = (),
-) -> list[Generated]:
-    """Sample an answer to every prompt. `on_token(row, token)` hears each token and ends the row by returning True.
-
-    `constraints`, if any, are one for each prompt; log-probabilities are those without them.
-
-    Row i draws from the stream of `seeds[i]`, by default one made from `sampling.seed` and i (see `row_seed`).
-    """
-    answers: list[Generated] = []
-    for answers in generating(  # noqa: B007
-        model,
-        prompts,
-        sampling,
-        stop_ids,
-        on_token=on_token,
-        window=window,
-        seeds=seeds,
-        logprobs=logprobs,
-        constraints=constraints,
-    ):
-        pass
-    return answers
-
-
 @torch.inference_mode()
 def generating(
     model: Any,
@@ -103,7 +71,13 @@ def generating(
     logprobs: bool = False,
     constraints: Sequence[Constraint] = (),
 ) -> Iterator[list[Generated]]:
-    """`generate`, pausing after each token of every row; between two the model may do something else."""
+    """Sample an answer to every prompt, pausing after each token of every row: between two the model may do something
+    else. `on_token(row, token)` hears each token and ends the row by returning True.
+
+    `constraints`, if any, are one for each prompt; log-probabilities are those without them.
+
+    Row i draws from the stream of `seeds[i]`, by default one made from `sampling.seed` and i (see `row_seed`).
+    """
     if model.training:
         # With gradient checkpointing, layers in train mode drop the cache and the answer becomes noise, silently.
         raise ModelError("Decoding needs the model in evaluation mode: call model.eval() first.")
@@ -137,6 +111,16 @@ def generating(
             batch.keep(order)
             chooser.keep(order)
         batch.step(model, tokens)
+
+
+def _without_pauses(steps: Callable[P, Iterator[list[Generated]]]) -> Callable[P, list[Generated]]:
+    def run(*given: P.args, **how: P.kwargs) -> list[Generated]:
+        return deque(steps(*given, **how), maxlen=1)[0]
+
+    return run
+
+
+generate = _without_pauses(generating)  # the whole answers at once
 
 
 def _limit(prompt: int, max_tokens: int, window: int | None) -> int:
