@@ -33,14 +33,14 @@ _WATCH_KEYS = """
 (field) => {
   window.took = [];
   const box = document.querySelector(field);
-  box.addEventListener('keydown', (event) => {
+  box.onkeydown = (event) => {
     const before = box.value;
     const look = () => {
       if (box.value === before) return requestAnimationFrame(look);
       requestAnimationFrame(() => window.took.push(performance.now() - event.timeStamp));
     };
     requestAnimationFrame(look);
-  });
+  };
 }
 """
 

@@ -89,10 +89,19 @@ def build_pages(workspace: Workspace, tabs: Sequence[Tab] = TABS) -> gr.Blocks:
         _wire_refreshes(built, pulse)
         _wire_links(demo, workspace, bar, built, pulse)
         _wire_edges(workspace, bar, built, pulse)
+    _track_no_hidden_progress(demo)
     demo.max_threads = 128  # at most so many queued events run at once, waiting streams included
     demo.state_session_capacity = 300
     demo.queue(default_concurrency_limit=8, max_size=200)
     return demo
+
+
+def _track_no_hidden_progress(demo: gr.Blocks) -> None:
+    """Gradio's page keeps the progress of all outputs of every listener that ever ran, hidden or not, and goes over all of
+    them (a search through the whole page for each) at each event. What shows none need not be among them."""
+    for fn in demo.fns.values():
+        if fn.show_progress == "hidden":
+            fn.show_progress_on = []
 
 
 def _wire_refreshes(built: Mapping[str, tuple[gr.Tab, TabWidgets]], pulse: Pulse) -> None:

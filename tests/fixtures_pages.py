@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from components.app import Tab, build_app
 from components.forms import form
 from components.frame import Refresh, TabWidgets, handler, markup, page_header, table, user_of
 from studio.errors import RunError
+from studio.example import load_example
 from studio.processes import wait_until
 from studio.serving import Identify, owner_only
 from studio.serving.server import listen, url_of
@@ -34,7 +36,25 @@ def open_workspace(folder: Path) -> Workspace:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
+def workspace(tmp_path: Path, migrated_sqlite: Path) -> Workspace:
+    (tmp_path / "acme").mkdir()
+    shutil.copy(migrated_sqlite, tmp_path / "acme")
+    return open_workspace(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def example_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace's folder with the example project in it: a copy is made faster than the project is taken in."""
+    workspace = open_workspace(tmp_path_factory.mktemp("example"))
+    load_example(workspace.store, workspace.path)
+    workspace.store.close()
+    return workspace.path
+
+
+@pytest.fixture
+def project(tmp_path: Path, example_folder: Path) -> Workspace:
+    """A workspace with the example project in it."""
+    shutil.copytree(example_folder, tmp_path / "acme")
     return open_workspace(tmp_path)
 
 

@@ -10,7 +10,7 @@ Checks      does it help here, how fragile is it, is there a better one
 
 from __future__ import annotations
 
-import inspect
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,27 +48,31 @@ def build(workspace: Workspace, pages: Sequence[Page] = PAGES) -> PlaygroundWidg
     """Lay out the pages under one title; only the open one reads its rows again."""
     page_header("playground", "Find the prompt that works: see exactly what the model gets, compare, measure, keep.")
     open_page = gr.Textbox(pages[0].id, label="Open page", visible="hidden")
+    beats = {page.id: gr.Textbox("", label=f"Beat of {page.id}", visible="hidden") for page in pages}
     built: dict[str, TabWidgets] = {}
     with gr.Tabs(elem_id="playground-pages", elem_classes=["pages"], selected=pages[0].id) as bar:
         for page in pages:
             with gr.Tab(page.title, id=page.id, elem_id=f"page-{page.id}") as tab:
                 built[page.id] = page.build(workspace)
-            _wire_opening(tab, page.id, open_page, built[page.id].refresh)
+            _wire_refresh(tab, page.id, open_page, beats[page.id], built[page.id].refresh)
     for page in pages[1:]:
         _open_when_asked_for(bar, page.id, list(built[page.id].links.values()))
     first = built[pages[0].id]
     assert isinstance(first, PlaygroundWidgets)
     return PlaygroundWidgets(
-        refresh=_together(open_page, built),
+        refresh=_beat(open_page, beats),
         models=first.models,
         links={**{name: box for widgets in built.values() for name, box in widgets.links.items()}},
     )
 
 
-def _wire_opening(tab: gr.Tab, name: str, open_page: gr.Textbox, refresh: Refresh | None) -> None:
+def _wire_refresh(tab: gr.Tab, name: str, open_page: gr.Textbox, beat: gr.Textbox, refresh: Refresh | None) -> None:
+    """A page reads its rows when it opens, and while it is open at every beat."""
     tab.select(None, None, open_page, js=f"() => '{name}'", api_visibility="private")
-    if refresh is not None:
-        tab.select(
+    if refresh is None:
+        return
+    for trigger in (tab.select, beat.change):
+        trigger(
             handler(refresh.fn),
             list(refresh.inputs),
             list(refresh.outputs),
@@ -92,23 +96,11 @@ def _open_when_asked_for(bar: gr.Tabs, name: str, links: Sequence[Any]) -> None:
         )
 
 
-def _together(open_page: gr.Textbox, built: dict[str, TabWidgets]) -> Refresh:
-    """One refresh for all pages, which reads the rows of the open one alone."""
-    parts = {name: widgets.refresh for name, widgets in built.items() if widgets.refresh is not None}
+def _beat(open_page: gr.Textbox, beats: dict[str, gr.Textbox]) -> Refresh:
+    """Hands the tab's beat on to the open page. The pages are not refreshed by one listener: Gradio's page goes over all
+    inputs of every listener that ever ran, at each event, also at each key of somebody who writes."""
 
-    def again(request: gr.Request, opened: str, *values: Any) -> list[Any]:
-        found: list[Any] = []
-        left = list(values)
-        for name, part in parts.items():
-            given, left = left[: len(part.inputs)], left[len(part.inputs) :]
-            if name != opened:
-                found += [gr.skip()] * len(part.outputs)
-                continue
-            wants_request = "request" in inspect.signature(part.fn).parameters
-            shown = part.fn(request, *given) if wants_request else part.fn(*given)
-            found += list(shown) if len(part.outputs) != 1 or isinstance(shown, list | tuple) else [shown]
-        return found
+    def hand_on(opened: str) -> list[Any]:
+        return [str(time.monotonic_ns()) if name == opened else gr.skip() for name in beats]
 
-    inputs = [widget for part in parts.values() for widget in part.inputs]
-    outputs = [widget for part in parts.values() for widget in part.outputs]
-    return Refresh(again, [open_page, *inputs], outputs)
+    return Refresh(hand_on, [open_page], list(beats.values()))

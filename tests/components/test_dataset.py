@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from components.app import Tab, build_app
 from components.importing import uploaded
 from components.picking import rows_to_pick
 from studio.errors import InputError
-from studio.example import EXAMPLE, load_example
+from studio.example import EXAMPLE
 from studio.instructions import FIELDS, edit_record
 from studio.serving import owner_only
 from studio.workspace import Workspace
@@ -58,14 +59,8 @@ class Desk(Screen):
 
 
 @pytest.fixture
-def example(workspace: Workspace) -> Workspace:
-    load_example(workspace.store, workspace.path)
-    return workspace
-
-
-@pytest.fixture
-def desk(example: Workspace) -> Desk:
-    desk = Desk(example)
+def desk(project: Workspace) -> Desk:
+    desk = Desk(project)
     desk.look()
     return desk
 
@@ -176,8 +171,8 @@ def test_a_new_record_is_added_and_can_be_edited_at_once(desk: Desk) -> None:
     assert "265" in desk["Datasets"]
 
 
-def test_a_link_opens_the_record_it_names(example: Workspace) -> None:
-    desk = Desk(example)
+def test_a_link_opens_the_record_it_names(project: Workspace) -> None:
+    desk = Desk(project)
     desk.look(record="77")
     assert desk["Record"] == 77
 
@@ -243,9 +238,10 @@ def test_rows_of_a_table_cannot_carry_a_script() -> None:
 
 
 @pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Client, Workspace]]:
-    workspace = open_workspace(tmp_path_factory.mktemp("dataset"))
-    load_example(workspace.store, workspace.path)
+def studio(tmp_path_factory: pytest.TempPathFactory, example_folder: Path) -> Iterator[tuple[Client, Workspace]]:
+    folder = tmp_path_factory.mktemp("dataset")
+    shutil.copytree(example_folder, folder / "acme")
+    workspace = open_workspace(folder)
     with serving(build_app(workspace, owner_only, (Tab("dataset", "Dataset", dataset.build),))) as url:
         yield Client(url, verbose=False), workspace
 

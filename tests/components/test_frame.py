@@ -261,6 +261,13 @@ def test_no_page_keeps_state_on_the_server(pages: gr.Blocks):
     assert [block for block in pages.blocks.values() if isinstance(block, gr.State)] == []
 
 
+def test_a_browser_is_not_told_to_track_progress_that_nobody_sees(pages: gr.Blocks):
+    # It would go over all of it at each event, also at each key of somebody who writes.
+    hidden = [d for d in pages.get_config_file()["dependencies"] if d["show_progress"] == "hidden"]
+    assert len(hidden) > 50
+    assert [d["api_name"] for d in hidden if d["show_progress_on"] != []] == []
+
+
 # -- pieces --------------------------------------------------------------------------------------------------
 
 

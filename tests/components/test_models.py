@@ -10,7 +10,6 @@ import gradio as gr
 import pytest
 
 from components import models
-from studio.example import load_example
 from studio.models import Conversion
 from studio.models import shelf as shelves
 from studio.models.lineage import lineage, obligations
@@ -47,11 +46,10 @@ class Hall(Screen):
 
 
 @pytest.fixture
-def made(workspace: Workspace) -> Workspace:
+def made(project: Workspace) -> Workspace:
     """Two runs, the second on top of the first."""
-    load_example(workspace.store, workspace.path)
     for number, base in ((16, BASE), (17, "run:16")):
-        workspace.store.add_model(
+        project.store.add_model(
             model_row(
                 f"run:{number}",
                 f"Tune {base}",
@@ -65,7 +63,7 @@ def made(workspace: Workspace) -> Workspace:
                 train_seconds=372,
             )
         )
-    return workspace
+    return project
 
 
 def write_model(folder: Path) -> None:

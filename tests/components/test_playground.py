@@ -298,3 +298,16 @@ def test_a_new_page_has_its_prompt_in_the_editor(page: gr.Blocks):
 
 def changes(update: Any) -> dict[str, Any]:
     return update.constructor_args if isinstance(update, gr.Dropdown) else update
+
+
+@pytest.mark.parametrize("opened", [page.id for page in playground.PAGES])
+def test_a_beat_reaches_the_open_page_alone(project: Workspace, opened: str):
+    with gr.Blocks() as demo:
+        widgets = playground.build(project)
+    assert widgets.refresh is not None
+    beats = widgets.refresh.fn(opened)
+    sent = [box for box, beat in zip(widgets.refresh.outputs, beats, strict=True) if isinstance(beat, str)]
+    assert [box.label for box in sent] == [f"Beat of {opened}"]
+    waiting = [fn for fn in demo.fns.values() if (sent[0]._id, "change") in fn.targets]
+    assert len(waiting) == 1  # and it answers
+    assert widgets.refresh.fn(opened) != beats
