@@ -59,9 +59,12 @@ def build(workspace: Workspace, pages: Sequence[Page] = PAGES) -> PlaygroundWidg
         _open_when_asked_for(bar, page.id, list(built[page.id].links.values()))
     first = built[pages[0].id]
     assert isinstance(first, PlaygroundWidgets)
+    if isinstance(checked := built.get("checks"), checks.ChecksWidgets):
+        _wire_check(bar, first, checked)
     return PlaygroundWidgets(
         refresh=_beat(open_page, beats),
         models=first.models,
+        to_check=first.to_check,
         links={**{name: box for widgets in built.values() for name, box in widgets.links.items()}},
     )
 
@@ -94,6 +97,18 @@ def _open_when_asked_for(bar: gr.Tabs, name: str, links: Sequence[Any]) -> None:
             show_progress="hidden",
             api_visibility="private",
         )
+
+
+def _wire_check(bar: gr.Tabs, asked: PlaygroundWidgets, checked: checks.ChecksWidgets) -> None:
+    """ "Does it help here?" opens the page that can tell, with the prompt in its form."""
+    asked.to_check.change(
+        handler(lambda ref: [gr.Tabs(selected="checks"), ref, ""] if ref else [gr.skip()] * 3),
+        asked.to_check,
+        [bar, checked.wanted, asked.to_check],
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    )
 
 
 def _beat(open_page: gr.Textbox, beats: dict[str, gr.Textbox]) -> Refresh:

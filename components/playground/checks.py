@@ -73,9 +73,10 @@ _CHANGES: tuple[tuple[str, Change], ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class ChecksWidgets(TabWidgets):
-    """`check` holds the number of the open check, which is a job's."""
+    """`check` holds the number of the open check, which is a job's; a prompt written to `wanted` is put into the form."""
 
     check: gr.Textbox
+    wanted: gr.Textbox
 
 
 def build(workspace: Workspace) -> ChecksWidgets:
@@ -88,6 +89,7 @@ def build(workspace: Workspace) -> ChecksWidgets:
         refresh=Refresh(page.look, page.look_inputs, page.look_outputs),
         links={"check": page.check},
         check=page.check,
+        wanted=page.wanted,
     )
 
 
@@ -124,9 +126,9 @@ class _Page:
             elem_classes=["check-question"],
             elem_id="check-question",
         )
-        self.check, self.painted, self.key = (
+        self.check, self.painted, self.key, self.wanted = (
             gr.Textbox("", label=label, visible="hidden")
-            for label in ("Open check", "Checks painted", "Key of the next check")
+            for label in ("Open check", "Checks painted", "Key of the next check", "Prompt that is to be checked")
         )
         self.empty = empty_state(
             "There is no open set to check prompts on. Freeze a dataset under Dataset, and its validation rows are one.",
@@ -437,6 +439,13 @@ class _Page:
         except UNREADABLE:
             return ""  # which the report says
 
+    def want(self, wanted: str) -> list[Any]:
+        """The form asks whether this prompt helps, and no past check is open."""
+        if not wanted:
+            return [gr.skip()] * 5
+        anew = str(_Painted(question="none"))  # so that it is not the first look, which opens the newest check
+        return ["", Helps.kind, wanted, "", anew]
+
     def load_example(self) -> str:
         """The example's sets are in; the page is painted anew."""
         load_example(self.store, self.workspace.path)
@@ -573,6 +582,14 @@ def _wire_form(page: _Page) -> None:
 
 
 def _wire_checks(page: _Page) -> None:
+    page.wanted.change(
+        handler(page.want),
+        page.wanted,
+        [page.wanted, page.question, page.fields["template"], page.check, page.painted],
+        queue=False,
+        api_name="want_check",
+        **_QUIET,
+    ).then(**_look(page))
     page.cancel.click(handler(page.stop), page.check, None, api_name="cancel_check", **_QUIET).then(**_look(page))
     page.save.click(handler(page.keep), [page.check, page.name], page.now, api_name="keep_winner", **_QUIET).then(
         **_look(page)

@@ -75,9 +75,11 @@ _MOST_REPEATS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class PlaygroundWidgets(TabWidgets):
-    """`models` are the choices of the first two columns, `boxes` the columns: "try it" buttons of other tabs set them."""
+    """`models` are the choices of the first two columns, and the second column: "try it" buttons of other tabs set them.
+    `to_check` gets the prompt of which somebody asks whether it helps, which another page can tell."""
 
     models: tuple[Any, ...]
+    to_check: gr.Textbox
 
 
 @dataclass(frozen=True)
@@ -138,11 +140,13 @@ def build(workspace: Workspace) -> PlaygroundWidgets:
     page = _Page(workspace)
     _wire_asking(page)
     _wire_looking(page)
+    _wire_checking(page)
     _wire_editing(page)
     _wire_keeping(page)
     return PlaygroundWidgets(
         refresh=Refresh(page.again, [page.painted, *page.chosen], page.refreshed),
         models=(page.columns[0].model, page.columns[1].model, page.columns[1].box),
+        to_check=page.to_check,
         links={"model": page.columns[0].model, "beside": page.columns[1].model},
     )
 
@@ -154,6 +158,7 @@ class _Page:
         self.workspace, self.store, self.memory = workspace, workspace.store, Memory()
         offers, prompts = _offers(workspace), prompt_choices(workspace.store, templates())
         self.painted = gr.Textbox("", label="Lists painted", visible="hidden")
+        self.to_check = gr.Textbox("", label="Prompt to be checked", visible="hidden")
         with gr.Row(elem_classes=["playground"]):
             with gr.Column(scale=0, min_width=340, elem_classes=["side"]):
                 self.asking = self._question(prompts)
@@ -185,13 +190,16 @@ class _Page:
                 with gr.Row(elem_classes=["actions", "ask-row"]):
                     self.add = gr.Button("Add a column", size="sm", min_width=0, scale=0)
                     self.drop = gr.Button("Remove the last", size="sm", min_width=0, scale=0)
-                    self.pair = gr.Button("Send to labeling", size="sm", min_width=0, scale=0)
                     self.stop = gr.Button("Stop", min_width=80, scale=0, interactive=False)
                     markup('<span class="quiet keys"><kbd>Ctrl</kbd> <kbd>Enter</kbd></span>')
                     self.ask_all = gr.Button(
                         "Ask", variant="primary", min_width=110, scale=0, elem_id="ask", elem_classes=["ctrl-enter"]
                     )
-                self.mark = gr.Checkbox(False, label="Mark where answers differ from the first")
+                with gr.Row(elem_classes=["actions", "ask-row"]):
+                    self.mark = gr.Checkbox(
+                        False, label="Mark where answers differ from the first", container=False, min_width=200
+                    )
+                    self.pair = gr.Button("Send to labeling", size="sm", min_width=0, scale=0)
                 with gr.Row(elem_classes=["answers"]):
                     self.columns = tuple(
                         answer_column(n, offers, prompts, str(EMBEDDED) if n == 0 else NOBODY) for n in range(COLUMNS)
@@ -229,6 +237,7 @@ class _Page:
         with card("Prompt"):
             chosen = live_dropdown(prompts, value=_FIRST, label="Prompt", elem_id="template")
             self.summary = markup(self.about(_FIRST))
+            self.helps = gr.Button("Does it help here?", size="sm", min_width=0, scale=0)
             told = (d.guidelines for d in self.store.datasets() if d.guidelines)
             guidelines = gr.Textbox(
                 next(told, ""),
@@ -707,6 +716,24 @@ def _wire_looking(page: _Page) -> None:
     page.see_next.click(handler(page.next_view), question, page.next, api_name="next_tokens")
     for number, column in enumerate(page.columns, start=1):
         column.look.click(handler(page.colour), column.ticket, column.marks, api_name=f"probabilities_{number}")
+
+
+def _wire_checking(page: _Page) -> None:
+    template, edit = page.asking.template, page.asking.editor
+
+    def checkable(ref: str, *edited: Any) -> str:
+        if edit.draft(page.store, ref, edited) is not None:
+            raise InputError("A check asks the saved prompt, and your edits are not saved. Save or revert them first.")
+        return ref
+
+    page.helps.click(
+        handler(checkable),
+        [template, *edit.inputs],
+        page.to_check,
+        api_name="to_check",
+        show_progress="hidden",
+        api_visibility="private",
+    )
 
 
 def _about_editor(page: _Page) -> list[Any]:

@@ -33,12 +33,13 @@ DEVELOPMENT = "eval:brackenfold-development@1"
 class Desk(Screen):
     """The Checks page of a workspace, asking echo:."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, *, look: bool = True) -> None:
         self.workspace, self.store = workspace, workspace.store
         with gr.Blocks() as demo:
             self.widgets = checks.build(workspace)
         super().__init__(demo)
-        self.look()
+        if look:
+            self.look()
         self.type(model_to_check_with="echo:")
 
     def look(self) -> list[Any]:
@@ -500,6 +501,22 @@ def test_a_check_that_failed_says_why(desk, project):
     desk.look()
     assert "The server &lt;is&gt; gone. Start it." in desk["Report of the check"]
     assert "The server &lt;is&gt; gone. Start it." in desk["Past checks"]
+
+
+@pytest.mark.parametrize("looked", [False, True], ids=["first look", "open page"])
+def test_a_prompt_that_another_page_asks_about_is_in_the_form_with_no_past_check_in_its_way(scripted, looked):
+    past = Desk(scripted)
+    past.switch("fragility")
+    past.begin(prompt_to_check="few-shot")
+    desk = Desk(scripted) if looked else Desk(scripted, look=False)
+    desk.values[desk.widgets.wanted._id] = "summary"
+    desk.do("want_check")
+    desk.look()
+    assert (desk["What to check"], desk["Prompt to check"], desk["Open check"]) == ("helps", "summary", "")
+    assert (desk.sees("Technique to check"), desk.sees("What is changed")) == (True, False)
+    desk.look()  # and again: it was handed over once
+    assert desk["Prompt to check"] == "summary"
+    assert desk["Prompt that is to be checked"] == ""
 
 
 def test_past_checks_are_listed_newest_first_and_open_with_their_question(scripted):

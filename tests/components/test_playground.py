@@ -300,6 +300,14 @@ def changes(update: Any) -> dict[str, Any]:
     return update.constructor_args if isinstance(update, gr.Dropdown) else update
 
 
+def test_whether_a_prompt_helps_is_asked_of_what_is_saved(page: gr.Blocks):
+    (asking,) = (fn for fn in page.fns.values() if fn.api_name == "to_check")
+    values = {block.label: block.value for block in asking.inputs}
+    assert call(page, "to_check", *values.values()) == "zero-shot"
+    with pytest.raises(gr.Error, match="Save or revert them first"):
+        call(page, "to_check", *(values | {"System part": "Be terse."}).values())
+
+
 @pytest.mark.parametrize("opened", [page.id for page in playground.PAGES])
 def test_a_beat_reaches_the_open_page_alone(project: Workspace, opened: str):
     with gr.Blocks() as demo:

@@ -151,3 +151,14 @@ def test_5_a_batch_is_measured_and_its_failures_are_read(page: Page, studio: Stu
     page.goto(f"{studio.url}/?tab=playground&grid={job.id}")
     page.wait_for_function("window.ladderReady === true", polling=50)
     expect(page.get_by_role("button", name=re.compile("^Failures"))).to_be_visible()
+
+
+def test_6_whether_a_prompt_helps_is_one_press_away(page: Page, studio: Studio):
+    prompt = open_page(page, "Prompt")
+    choose(page, prompt, "Prompt", "Few-shot")
+    prompt.get_by_role("button", name="Does it help here?").click()
+    checks = page.locator("#page-checks")
+    expect(checks.get_by_label("Prompt to check", exact=True)).to_have_value("Few-shot")
+    expect(checks.get_by_label("Does it help here?", exact=True)).to_be_checked()
+    expect(checks.locator("#check-plan")).to_contain_text("Every row is asked both ways")
+    expect(checks.get_by_role("button", name="Start the check")).to_be_enabled()
