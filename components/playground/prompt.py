@@ -54,6 +54,7 @@ from studio.prompts import (
 )
 from studio.prompts.budget import budget
 from studio.prompts.export import FORMATS, export
+from studio.prompts.helps import Helps, help_of, help_verdict, newest_help
 from studio.prompts.onward import send_to_labeling
 from studio.prompts.reproduce import reproduction
 from studio.prompts.selectors import selectors
@@ -306,7 +307,7 @@ class _Page:
 
     @property
     def refreshed(self) -> list[Any]:
-        return [*self.chosen, self.kept, self.painted, *self.asking.inputs]
+        return [*self.chosen, self.kept, self.summary, self.painted, *self.asking.inputs]
 
     def again(self, request: gr.Request, painted: str, *chosen: str) -> list[Any]:
         """The lists as the database has them now, as far as they moved: a step of a run must not close one that somebody
@@ -314,7 +315,8 @@ class _Page:
         prompt, examples, dataset, *cells = chosen
         models, prompts = _offers(self.workspace), prompt_choices(self.store, templates())
         sources, datasets, kept = _sources(self.workspace), _datasets(self.workspace), _kept(self.workspace)
-        token = str(hash(repr((models, prompts, sources, datasets, kept))))
+        checks = [job.id for job in self.store.jobs(limit=1, states=["done"], kinds=[Helps.kind])]
+        token = str(hash(repr((models, prompts, sources, datasets, kept, checks))))
         if token == painted:
             return untouched(self.refreshed)
         draft = {} if painted else self.store.draft(user_of(request), _DRAFT)
@@ -329,7 +331,8 @@ class _Page:
                 fresh_choices([("No model", NOBODY), *models], model, str(EMBEDDED) if place == 0 else NOBODY),
                 fresh_choices([("As on the left", NOBODY), *prompts], own, NOBODY),
             ]
-        return [*lists, kept, token, *self._drafted(draft)]
+        about = self.about(prompt) if prompt in {ref for _, ref in prompts} else gr.skip()
+        return [*lists, kept, about, token, *self._drafted(draft)]
 
     def _drafted(self, draft: dict[str, Any]) -> list[Any]:
         values = draft.get("values") or []
@@ -506,7 +509,17 @@ class _Page:
         technique = technique_of(chosen)
         source = f' <span class="quiet">{html.escape(chosen.citation)}</span>' if chosen.citation else ""
         calls = f" {chip(technique.cost)}" if technique.calls > 1 else ""
-        return f'<p class="quiet">{html.escape(chosen.summary)}{source}</p>{chip(technique.title)}{calls}'
+        return f'<p class="quiet">{html.escape(chosen.summary)}{source}</p>{chip(technique.title)}{calls}{self._checked(ref)}'
+
+    def _checked(self, ref: str) -> str:
+        """What the last check of this prompt found, if there was one."""
+        job = newest_help(self.store, ref)
+        if job is None:
+            return ""
+        task, verdict = job.task, help_verdict(help_of(self.store, job.id))
+        link = f'<a href="?tab=playground&amp;check={job.id}">Check {job.id}</a>'
+        where = html.escape(f"{task['model']} on {task['evaluation']}")
+        return f'<p class="quiet">{link}, {where}: {html.escape(verdict.sentence)}</p>'
 
     def opened(self, ref: str, in_editor: str) -> list[Any]:
         """A prompt was chosen: its words, its editor, and whether it has variables of its own.

@@ -41,12 +41,13 @@ from studio.prompts.trials import (
 )
 from studio.prompts.verdict import FEWEST_ITEMS, signed
 from studio.specs import ModelRef, Sampling, SnapshotRef
-from studio.store import Store
+from studio.store import Job, Store
 from studio.tasks import Lane, Run, Task
 
-__all__ = ["Help", "HelpVerdict", "Helps", "Side", "help_of", "help_plan", "help_verdict"]
+__all__ = ["Help", "HelpVerdict", "Helps", "Side", "help_of", "help_plan", "help_verdict", "newest_help"]
 
 _PLAIN = "plain"
+_LOOKED_AT = 200  # finished checks among which the newest of a prompt is looked for
 
 
 class Helps(Task):
@@ -230,6 +231,13 @@ def help_of(store: Store, job_id: int) -> Help:
         found["left_out"],
         found["refusal"],
     )
+
+
+def newest_help(store: Store, template: str) -> Job | None:
+    """The last finished check of a prompt asked the way it was written; None when there was none yet."""
+    done = store.jobs(limit=_LOOKED_AT, states=["done"], kinds=[Helps.kind])
+    asked = (job for job in done if (job.task["template"], job.task.get("technique", "")) == (template, ""))
+    return next(asked, None)
 
 
 def help_verdict(found: Help) -> HelpVerdict:

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from components.playground import checks
+from components.playground import checks, prompt
 from components.playground.checks_pictures import whisker
 from components.playground.checks_report import answers_html
 from studio.backends import Backend, Conversation
@@ -254,6 +254,22 @@ def test_the_verdict_is_the_cores_sentence_with_a_mark_of_its_own(scripted, righ
     desk = Desk(scripted)
     assert help_verdict(help_of(scripted.store, job.id)).sentence in desk.report
     assert f'class="ruling" data-tone="{tone}"' in desk["Report of the check"]
+
+
+def test_the_prompt_page_says_what_the_last_check_of_the_prompt_found(scripted):
+    with gr.Blocks():
+        refresh = prompt.build(scripted).refresh
+    assert refresh is not None
+    looks = ["", *(block.value for block in refresh.inputs[1:])]
+    assert "Check" not in said(refresh.fn(gr.Request(username="owner"), *looks))
+    job = done(scripted, helps(), lambda messages, n: n % 2 == 0 or "Be sure." in words_of(messages))
+    sentence = help_verdict(help_of(scripted.store, job.id)).sentence
+    assert f">Check {job.id}</a>, echo: on {OPEN}: {sentence}" in said(refresh.fn(gr.Request(username="owner"), *looks))
+
+
+def said(update: list[Any]) -> str:
+    """The pieces of HTML among what a listener sends."""
+    return " ".join(part for part in update if isinstance(part, str) and "<p" in part)
 
 
 def test_answers_that_are_no_longer_known_are_left_out_and_nobody_is_asked(scripted):

@@ -278,7 +278,7 @@ def test_a_look_that_finds_nothing_new_sends_nothing_and_a_later_one_leaves_choi
         ["plain", "data:brackenfold@1", "brackenfold", str(EMBEDDED), "", *[""] * 6],
     )
     first = refresh.fn(who, "", *chosen)
-    token = first[len(chosen) + 1]
+    token = first[len(chosen) + 2]
     assert all("value" not in list_ for list_ in map(changes, first[:4]))
     assert refresh.fn(who, token, *chosen) == untouched(refresh.outputs)
     project.store.create_dataset("another", author="owner")

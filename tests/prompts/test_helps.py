@@ -11,7 +11,7 @@ from studio.backends import Backend, EchoBackend
 from studio.errors import InputError, ModelError, NotFound, RunError
 from studio.evaluation import Interval, paired_difference
 from studio.jobs.registry import task_kinds
-from studio.prompts.helps import Help, Helps, Side, help_of, help_plan, help_verdict
+from studio.prompts.helps import Help, Helps, Side, help_of, help_plan, help_verdict, newest_help
 from studio.store import Store
 from tests.prompts.desk import stopping_after
 from tests.prompts.trying import ECHO, FROZEN, OPEN, RECORDS, Scripted, furnish, items, records, run_of, words_of
@@ -52,6 +52,18 @@ def test_the_difference_is_paired_row_by_row(desk: Store, tmp_path: Path) -> Non
     assert found.difference == paired_difference(plain, tried)
     assert (found.plain.score.value, found.tried.score.value) == (0.5, pytest.approx(40 / 60))
     assert help_verdict(found).outcome == "helps"
+
+
+def test_the_newest_check_of_a_prompt_is_of_that_prompt_as_it_was_written(desk: Store, tmp_path: Path) -> None:
+    model = Scripted(lambda messages, n: True)
+    assert newest_help(desk, "zero-shot") is None
+    _told(desk, tmp_path, model)
+    newest = _told(desk, tmp_path, model, seed=1)
+    _told(desk, tmp_path, model, technique="self-consistency", settings={"votes": 3}, temperature=0.7)
+    _told(desk, tmp_path, model, template="few-shot")
+    job = newest_help(desk, "zero-shot")
+    assert job is not None
+    assert job.id == newest.job_id
 
 
 def test_both_ways_ask_every_row_once(desk: Store, tmp_path: Path) -> None:
