@@ -164,7 +164,7 @@ def test_5_compare_says_whether_it_was_worth_it(page: Page, studio: Studio):
     compare.get_by_role("button", name="More settings").click()
     for prompt in ("Zero-shot", "Few-shot", "Chain of thought"):
         compare.get_by_label(prompt, exact=True).uncheck()
-    fill(compare, "Max tokens", "16")
+    fill(compare, "Max tokens", "8")
     compare.get_by_role("button", name="Compare", exact=True).click()
     assert wait_until(lambda: any(j.kind == "compare" for j in store.jobs()), 20)
     job = newest(store, "compare")
@@ -253,7 +253,7 @@ def test_8_compare_gets_its_third_row(page: Page, studio: Studio):
     compare.get_by_role("button", name="More settings").click()
     for prompt in ("Zero-shot", "Few-shot", "Chain of thought"):
         compare.get_by_label(prompt, exact=True).uncheck()
-    fill(compare, "Max tokens", "16")
+    fill(compare, "Max tokens", "8")
     compare.get_by_role("button", name="Compare", exact=True).click()
     assert wait_until(lambda: newest(store, "compare").id != last, 20)
     is_done(store, "compare")
