@@ -60,11 +60,14 @@ def build(workspace: Workspace, pages: Sequence[Page] = PAGES) -> PlaygroundWidg
     first = built[pages[0].id]
     assert isinstance(first, PlaygroundWidgets)
     if isinstance(checked := built.get("checks"), checks.ChecksWidgets):
-        _wire_check(bar, first, checked)
+        _wire_handing_over(bar, first.to_check, "checks", checked.wanted)
+    if isinstance(measured := built.get("evaluate"), evaluate.EvaluateWidgets):
+        _wire_handing_over(bar, first.to_evaluate, "evaluate", measured.wanted)
     return PlaygroundWidgets(
         refresh=_beat(open_page, beats),
         models=first.models,
         to_check=first.to_check,
+        to_evaluate=first.to_evaluate,
         links={**{name: box for widgets in built.values() for name, box in widgets.links.items()}},
     )
 
@@ -99,12 +102,12 @@ def _open_when_asked_for(bar: gr.Tabs, name: str, links: Sequence[Any]) -> None:
         )
 
 
-def _wire_check(bar: gr.Tabs, asked: PlaygroundWidgets, checked: checks.ChecksWidgets) -> None:
-    """ "Does it help here?" opens the page that can tell, with the prompt in its form."""
-    asked.to_check.change(
-        handler(lambda ref: [gr.Tabs(selected="checks"), ref, ""] if ref else [gr.skip()] * 3),
-        asked.to_check,
-        [bar, checked.wanted, asked.to_check],
+def _wire_handing_over(bar: gr.Tabs, given: gr.Textbox, name: str, wanted: gr.Textbox) -> None:
+    """What one page gives away, another takes, and opens."""
+    given.change(
+        handler(lambda text: [gr.Tabs(selected=name), text, ""] if text else [gr.skip()] * 3),
+        given,
+        [bar, wanted, given],
         queue=False,
         show_progress="hidden",
         api_visibility="private",

@@ -98,9 +98,10 @@ _REPAINTS = 20  # of the results while an evaluation goes on: figures are counte
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateWidgets(TabWidgets):
-    """`grid` holds the number of the evaluation that is shown."""
+    """`grid` holds the number of the evaluation that is shown; columns written to `wanted` (as JSON) are put to the others."""
 
     grid: gr.Textbox
+    wanted: gr.Textbox
 
 
 def build(workspace: Workspace) -> EvaluateWidgets:
@@ -110,7 +111,10 @@ def build(workspace: Workspace) -> EvaluateWidgets:
     _wire_results(page)
     _serve(page)
     return EvaluateWidgets(
-        refresh=Refresh(page.look, page.look_inputs, page.look_outputs), links={"grid": page.grid}, grid=page.grid
+        refresh=Refresh(page.look, page.look_inputs, page.look_outputs),
+        links={"grid": page.grid},
+        grid=page.grid,
+        wanted=page.wanted,
     )
 
 
@@ -120,9 +124,15 @@ class _Page:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace, self.store = workspace, workspace.store
         self.earlier = Earlier(workspace.store)
-        self.grid, self.columns, self.view, self.painted = (
+        self.grid, self.columns, self.view, self.painted, self.wanted = (
             gr.Textbox("", label=label, visible="hidden")
-            for label in ("Evaluation shown", "Columns", "How it is looked at", "Evaluation painted")
+            for label in (
+                "Evaluation shown",
+                "Columns",
+                "How it is looked at",
+                "Evaluation painted",
+                "Columns that are to be evaluated",
+            )
         )
         self.empty = empty_state(
             "There is no set to evaluate on yet. Freeze a snapshot under Dataset, or take the example's.",
@@ -332,6 +342,16 @@ class _Page:
         changed = state.saved(column)
         return [changed.written(), board_html(changed), _add_button(changed)]
 
+    def want(self, request: gr.Request, wanted: str) -> list[Any]:
+        """Put columns from another page to those that somebody has in mind; the page then reads them anew."""
+        if not wanted:
+            return [gr.skip()] * 2
+        user = user_of(request)
+        draft = self.store.draft(user, _DRAFT)
+        state = Columns.read(restored(draft)[0]).joined(Columns.read(wanted).columns)
+        self.store.save_draft(user, _DRAFT, {**draft, "columns": state.plain()})
+        return ["", ""]
+
     def act_on_columns(self, event: gr.EventData, columns: str) -> list[Any]:
         """Change, duplicate or remove one."""
         do, key = asked_for(event)
@@ -462,6 +482,11 @@ def _looking(page: _Page) -> dict[str, Any]:
 
 
 def _wire_setup(page: _Page) -> None:
+    page.wanted.change(
+        handler(page.want), page.wanted, [page.wanted, page.painted], api_name="want_columns", **_QUIET
+    ).success(**_looking(page)).success(
+        handler(lambda: gr.Accordion(open=True)), None, page.setup, queue=False, **_QUIET
+    )
     page.add.click(
         handler(page.add_column), [page.columns, *page.pickers], [page.columns, page.board, page.add],
         api_name="add_column", **_QUIET,

@@ -90,6 +90,10 @@ class Columns:
             return type(self)((*self.columns[: self.edited], column, *self.columns[self.edited + 1 :]))
         return self._with((*self.columns, column))
 
+    def joined(self, more: Sequence[GridColumn]) -> Self:
+        """With those of `more` that are not here yet."""
+        return self._with((*self.columns, *(column for column in more if column not in self.columns)))
+
     def after(self, do: str, place: int) -> Self:
         """Changed, duplicated or removed at a place from 0."""
         if not 0 <= place < len(self.columns):

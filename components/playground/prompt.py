@@ -37,6 +37,7 @@ from components.frame import (
 )
 from components.playground.columns import COLUMNS, NOBODY, answer_column, differences, head, probabilities
 from components.playground.editor import FILE, Editor, editor, prompt_choices
+from components.playground.evaluate_setup import Columns
 from components.playground.looking import bar, likeliest, shown_parts, tokens
 from studio.backends import Backend, Partial, side_by_side
 from studio.errors import InputError, StudioError
@@ -54,6 +55,7 @@ from studio.prompts import (
 )
 from studio.prompts.budget import budget
 from studio.prompts.export import FORMATS, export
+from studio.prompts.grid import asked_like
 from studio.prompts.helps import Helps, help_of, help_verdict, newest_help
 from studio.prompts.onward import send_to_labeling
 from studio.prompts.reproduce import reproduction
@@ -77,10 +79,12 @@ _MOST_REPEATS = 10
 @dataclass(frozen=True, kw_only=True)
 class PlaygroundWidgets(TabWidgets):
     """`models` are the choices of the first two columns, and the second column: "try it" buttons of other tabs set them.
-    `to_check` gets the prompt of which somebody asks whether it helps, which another page can tell."""
+    Other pages go on from here: `to_check` gets the prompt of which somebody asks whether it helps, `to_evaluate` the
+    columns (as JSON) that somebody wants to see on a whole set."""
 
     models: tuple[Any, ...]
     to_check: gr.Textbox
+    to_evaluate: gr.Textbox
 
 
 @dataclass(frozen=True)
@@ -141,13 +145,14 @@ def build(workspace: Workspace) -> PlaygroundWidgets:
     page = _Page(workspace)
     _wire_asking(page)
     _wire_looking(page)
-    _wire_checking(page)
+    _wire_onward(page)
     _wire_editing(page)
     _wire_keeping(page)
     return PlaygroundWidgets(
         refresh=Refresh(page.again, [page.painted, *page.chosen], page.refreshed),
         models=(page.columns[0].model, page.columns[1].model, page.columns[1].box),
         to_check=page.to_check,
+        to_evaluate=page.to_evaluate,
         links={"model": page.columns[0].model, "beside": page.columns[1].model},
     )
 
@@ -160,6 +165,7 @@ class _Page:
         offers, prompts = _offers(workspace), prompt_choices(workspace.store, templates())
         self.painted = gr.Textbox("", label="Lists painted", visible="hidden")
         self.to_check = gr.Textbox("", label="Prompt to be checked", visible="hidden")
+        self.to_evaluate = gr.Textbox("", label="Columns to be evaluated", visible="hidden")
         with gr.Row(elem_classes=["playground"]):
             with gr.Column(scale=0, min_width=340, elem_classes=["side"]):
                 self.asking = self._question(prompts)
@@ -200,6 +206,7 @@ class _Page:
                     self.mark = gr.Checkbox(
                         False, label="Mark where answers differ from the first", container=False, min_width=200
                     )
+                    self.evaluate = gr.Button("Evaluate on a set", size="sm", min_width=0, scale=0)
                     self.pair = gr.Button("Send to labeling", size="sm", min_width=0, scale=0)
                 with gr.Row(elem_classes=["answers"]):
                     self.columns = tuple(
@@ -383,16 +390,19 @@ class _Page:
                 log.warning("A stopped answer could not be recorded: %s", error)
 
     async def _prepared_answer(self, question: Question, cell: Sequence[Any]) -> _Answer:
-        model, other, temperature = cell
-        ref = ModelRef(model)
-        if other:
-            question = replace(question, template=other, draft=None)
-        if (given := _fraction(temperature, "Temperature")) is not None:
-            question = replace(question, sampling=_with_temperature(question.sampling, given))
+        ref, question = ModelRef(cell[0]), _of_cell(question, cell)
         backend = self._prepared(ref)
         composed = await question.composed(self.store, self.workspace.path, backend, self.memory)
         _ = composed.messages  # what cannot be rendered is said before anything is asked
         return _Answer(ref, backend, composed, secrets.token_hex(8), whereabouts(ref, self.store).sentence)
+
+    def as_columns(self, *values: Any) -> str:
+        """The columns as an evaluation asks them, as JSON."""
+        cells, rest = values[: 3 * COLUMNS], values[3 * COLUMNS :]
+        question = self.asking.read(self.workspace, rest)
+        asked = [cells[3 * n : 3 * n + 3] for n in range(COLUMNS) if cells[3 * n]]
+        columns = [asked_like(_of_cell(question, cell), ModelRef(cell[0]), self.store) for cell in asked]
+        return Columns(tuple(columns)).written()
 
     def _record(self, answer: _Answer, completion: Completion, author: str) -> None:
         record_answer(
@@ -601,6 +611,16 @@ class _Page:
         return self.store.completion(ticket)
 
 
+def _of_cell(question: Question, cell: Sequence[Any]) -> Question:
+    """The question as one column asks it: with a prompt and a temperature of its own, if it has them."""
+    _, other, temperature = cell
+    if other:
+        question = replace(question, template=other, draft=None)
+    if (given := _fraction(temperature, "Temperature")) is not None:
+        question = replace(question, sampling=_with_temperature(question.sampling, given))
+    return question
+
+
 @dataclass(frozen=True)
 class _Answer:
     """One cell on its way."""
@@ -731,7 +751,8 @@ def _wire_looking(page: _Page) -> None:
         column.look.click(handler(page.colour), column.ticket, column.marks, api_name=f"probabilities_{number}")
 
 
-def _wire_checking(page: _Page) -> None:
+def _wire_onward(page: _Page) -> None:
+    """To the pages that measure: they ask saved prompts."""
     template, edit = page.asking.template, page.asking.editor
 
     def checkable(ref: str, *edited: Any) -> str:
@@ -739,13 +760,11 @@ def _wire_checking(page: _Page) -> None:
             raise InputError("A check asks the saved prompt, and your edits are not saved. Save or revert them first.")
         return ref
 
-    page.helps.click(
-        handler(checkable),
-        [template, *edit.inputs],
-        page.to_check,
-        api_name="to_check",
-        show_progress="hidden",
-        api_visibility="private",
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    page.helps.click(handler(checkable), [template, *edit.inputs], page.to_check, api_name="to_check", **quiet)
+    cells = [box for column in page.columns for box in column.inputs]
+    page.evaluate.click(
+        handler(page.as_columns), [*cells, *page.asking.inputs], page.to_evaluate, api_name="to_evaluate", **quiet
     )
 
 

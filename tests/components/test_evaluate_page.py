@@ -20,7 +20,7 @@ from studio.errors import NotFound
 from studio.jobs import run_here
 from studio.prompts import save_template, template
 from studio.prompts.grid import Grid, GridColumn, grid_report
-from studio.specs import Sampling
+from studio.specs import ModelRef, Sampling
 from studio.store import GridCell, Job
 from studio.workspace import Workspace
 from tests.fixtures_components import call
@@ -429,6 +429,28 @@ def test_what_was_being_put_together_comes_back_after_a_reload(desk, project):
     board = {metric["name"]: metric for metric in again["Metrics"]["metrics"]}
     assert [name for name, metric in board.items() if metric["on"]] == ["regex"]
     assert board["regex"]["fields"][0]["value"] == "Next step"
+
+
+@pytest.mark.parametrize("opened", [False, True], ids=["first look", "open page"])
+def test_columns_of_the_prompt_page_join_those_that_are_there(project, opened):
+    before = Desk(project)
+    before.look()
+    before.add(other_settings="name: Mine")
+    before.do("plan")
+    desk = Desk(project)
+    if opened:
+        desk.look()
+    more = Columns((GridColumn(template="zero-shot", model=ModelRef("echo:"), guidelines="Be brief."),))
+    for _ in range(2):  # the second time they are there already
+        desk.values[desk.widgets.wanted._id] = more.written()
+        desk.do("want_columns")
+        desk.look()
+    assert [(column.title, column.guidelines) for column in desk.columns] == [
+        ("Mine", ""),
+        ("zero-shot · echo:", "Be brief."),
+    ]
+    assert "zero-shot" in desk["Columns of the evaluation"]
+    assert desk["Columns that are to be evaluated"] == ""
 
 
 def test_a_later_look_leaves_alone_what_somebody_chose_or_typed(desk, project):

@@ -12,6 +12,7 @@ from gradio.helpers import special_args
 from components import playground
 from components.frame import untouched
 from components.playground import columns, looking, prompt
+from components.playground.evaluate_setup import Columns
 from studio.backends import Partial
 from studio.models import EMBEDDED
 from studio.specs import ModelRef, TokenLogprob
@@ -306,6 +307,16 @@ def test_whether_a_prompt_helps_is_asked_of_what_is_saved(page: gr.Blocks):
     assert call(page, "to_check", *values.values()) == "zero-shot"
     with pytest.raises(gr.Error, match="Save or revert them first"):
         call(page, "to_check", *(values | {"System part": "Be terse."}).values())
+
+
+def test_columns_go_to_an_evaluation_as_they_stand(page: gr.Blocks):
+    two = cells("echo:", "echo:", template="zero-shot", temperature="0.5")
+    sent = Columns.read(call(page, "to_evaluate", *two, *given("Say hello"))).columns
+    assert [(c.template, str(c.model), c.sampling.temperature) for c in sent] == [
+        ("plain", "echo:", 0.0),
+        ("zero-shot", "echo:", 0.5),
+    ]
+    assert {c.guidelines for c in sent} == {"Be brief."}
 
 
 @pytest.mark.parametrize("opened", [page.id for page in playground.PAGES])

@@ -162,3 +162,14 @@ def test_6_whether_a_prompt_helps_is_one_press_away(page: Page, studio: Studio):
     expect(checks.get_by_label("Does it help here?", exact=True)).to_be_checked()
     expect(checks.locator("#check-plan")).to_contain_text("Every row is asked both ways")
     expect(checks.get_by_role("button", name="Start the check")).to_be_enabled()
+
+
+def test_7_columns_go_to_a_whole_set_at_one_press(page: Page, studio: Studio):
+    prompt = open_page(page, "Prompt")
+    choose(page, prompt, "Prompt", "Zero-shot")
+    prompt.get_by_role("button", name="Evaluate on a set").click()
+    evaluate = page.locator("#page-evaluate")
+    columns = evaluate.locator("#evaluation-columns")
+    expect(columns).to_contain_text("zero-shot · embedded:smollm2")
+    expect(columns).to_contain_text("patient")  # what she had put together is there as well
+    expect(evaluate.get_by_role("button", name="Start evaluation")).to_be_visible()

@@ -19,9 +19,11 @@ from studio.errors import EngineLost, InputError, ModelError, NotFound, RunError
 from studio.evaluation import mcnemar, mean_interval, wilson
 from studio.jobs import task_from
 from studio.models.endpoints import Opened
+from studio.prompts.asking import Question
 from studio.prompts.bank import add_example
 from studio.prompts.cache import Remembering
-from studio.prompts.grid import Grid, failures, grid_lines, grid_page, grid_report, grids, plan_grid
+from studio.prompts.grid import Grid, asked_like, failures, grid_lines, grid_page, grid_report, grids, plan_grid
+from studio.prompts.memory import Memory
 from studio.prompts.templates import Template, save_template, template
 from studio.specs import Completion, ModelRef, Sampling, TokenLogprob, user
 from studio.store import CellFilter, Endpoint, GridCell, Price, Store, model_row
@@ -197,6 +199,47 @@ def test_a_template_with_a_marker_has_its_answer_behind_it(desk: Desk) -> None:
     desk.models["echo:"] = Model(lambda asked: f"Hm. Reply: {number(asked)}" if asked != "Say 3" else "Three")
     found = {c.row: (c.answer, c.is_strict) for c in _cells(desk.do(columns=[PLAIN | {"template": "marked@1"}]))}
     assert (found[2], found[3]) == (("2", True), ("Three", False))
+
+
+# -- from one question to a whole set ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        {"template": "plain"},
+        {"template": "zero-shot", "guidelines": "Be brief.", "sampling": Sampling(max_tokens=9, top_p=0.5)},
+        {"template": "few-shot", "examples": "data:gear@1", "sampling": Sampling(seed=3)},
+        {"template": "few-shot", "examples": "data:gear@1", "selector": "random", "sampling": Sampling(seed=3)},
+        {"template": "few-shot", "examples": "data:gear@1", "selector": "knn", "shots": 2},
+        {"template": "named@1", "more": {"tone": "warm"}},
+    ],
+    ids=["plain", "guidelines", "fixed", "random", "knn", "variables"],
+)
+def test_a_column_made_of_a_question_asks_each_row_as_that_question_is_asked(desk: Desk, put: dict[str, Any]) -> None:
+    named = Template(name="named", title="Named", user="{{ tone }}: {{ instruction }}", declares=("tone",))
+    save_template(desk.store, named, author="ann")
+    question = Question(instruction="Say 8", **put)
+    model = desk.models["echo:"] = Model()
+    desk.do(columns=[asked_like(question, ECHO, desk.store)], split="test")
+    memory = Memory()
+    alone = asyncio.run(question.composed(desk.store, desk.root, model, memory))
+    assert list(model.asked[0]) == alone.messages
+    assert model.sampling[0].model_copy(update={"seed": 0}) == alone.sampling.model_copy(update={"seed": 0})
+
+
+@pytest.mark.parametrize(
+    ("put", "said"),
+    [
+        ({"draft": template("plain")}, "your edits of 'plain' are not saved"),
+        ({"passages": 2}, "Set Passages to 0"),
+        ({"template": "few-shot"}, "Choose a bank or a snapshot"),
+        ({"template": "nobody"}, "nobody"),
+    ],
+)
+def test_what_rows_cannot_be_given_is_refused(desk: Desk, put: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        asked_like(Question(**{"template": "plain", "instruction": "Say 8"} | put), ECHO, desk.store)
 
 
 # -- nothing is asked twice ----------------------------------------------------------------------------------

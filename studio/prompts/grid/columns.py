@@ -10,13 +10,23 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsA
 
 from studio.errors import InputError, StudioError
 from studio.instructions import group_hash
+from studio.prompts.asking import Question
 from studio.prompts.selectors import Selector, selector
 from studio.prompts.techniques import Technique, technique, technique_of
 from studio.prompts.templates import Template, find_template
 from studio.specs import ModelRef, Sampling, SnapshotRef
 from studio.store import Store
 
-__all__ = ["GridColumn", "GridRow", "check_column", "check_model", "is_snapshot", "pinned", "technique_for"]
+__all__ = [
+    "GridColumn",
+    "GridRow",
+    "asked_like",
+    "check_column",
+    "check_model",
+    "is_snapshot",
+    "pinned",
+    "technique_for",
+]
 
 
 _OF_ROWS = ("category",)  # what rows have beside question and answer
@@ -89,6 +99,31 @@ class GridRow:
         instruction, context = str(row["instruction"]), str(row.get("context") or "")
         reference = str(row.get("response") or "").strip() or None
         return cls(number, instruction, context, reference, group_hash(instruction, context), row)
+
+
+def asked_like(question: Question, model: ModelRef, store: Store) -> GridColumn:
+    """The column that asks every row the way one question is asked. Raises InputError for what rows cannot be given."""
+    if question.draft is not None:
+        raise InputError(
+            f"An evaluation asks saved prompts, and your edits of '{question.template}' are not saved. "
+            "Save or revert them first."
+        )
+    if question.passages:
+        raise InputError("An evaluation shows no passages of your documents. Set Passages to 0.")
+    column = GridColumn(
+        template=question.template,
+        model=model,
+        sampling=question.sampling,
+        guidelines=question.guidelines,
+        variables=dict(question.more),
+        k=question.shots,
+        selector=selector(question.selector),
+        seed=question.sampling.seed,
+    )
+    if column.shots(find_template(store, column.template)):
+        column = column.model_copy(update={"bank": question.examples})
+    check_column(store, column)
+    return column
 
 
 def technique_for(chosen: Template, column: GridColumn) -> Technique:
