@@ -735,7 +735,7 @@ def _serve(page: _Page) -> None:
         by = user_of(request)
         terms = Terms(ModelRef(model or str(EMBEDDED)), system_line, fill_in(Sampling, sampling or {}))
         wanted = Wanted("say", after or None, text, chat or None, left_out)
-        going, found = await page._begin(wanted, terms, by)
+        going, found = await page.talks.begin(wanted, terms, by)
         if going is None:
             return {"held": found.sentence, "left_out": found.left_out}
         await asyncio.wait({going.task})

@@ -335,6 +335,12 @@ def test_the_plan_counts_every_answer(bench: Bench) -> None:
     assert (size.prompts, size.development, size.frozen, size.answers) == (2, 2, 60, 124)
 
 
+def test_a_single_prompt_is_planned_and_shown_without_a_choice(bench: Bench) -> None:
+    size = plan(bench.store, bench.task().model_copy(update={"templates": ("zero-shot",)}))
+    assert (size.prompts, size.answers) == (0, 120)
+    assert "Zero-shot was the only one" in compare._tried_html((), "zero-shot")
+
+
 def test_the_newest_run_and_the_sets_of_its_dataset_are_proposed(bench: Bench) -> None:
     proposed = propose(bench.store)
     assert (proposed.base, proposed.tuned) == ("echo:", "run:7")

@@ -435,7 +435,7 @@ def test_what_was_being_put_together_comes_back_after_a_reload(desk, project):
 def test_columns_of_the_prompt_page_join_those_that_are_there(project, opened):
     before = Desk(project)
     before.look()
-    before.add(other_settings="name: Mine")
+    before.add(other_settings="name: Mine", column_guidelines="")
     before.do("plan")
     desk = Desk(project)
     if opened:

@@ -217,7 +217,9 @@ def test_a_template_with_a_marker_has_its_answer_behind_it(desk: Desk) -> None:
     ids=["plain", "guidelines", "fixed", "random", "knn", "variables"],
 )
 def test_a_column_made_of_a_question_asks_each_row_as_that_question_is_asked(desk: Desk, put: dict[str, Any]) -> None:
-    named = Template(name="named", title="Named", user="{{ tone }}: {{ instruction }}", declares=("tone",))
+    named = Template(
+        name="named", title="Named", user="{{ tone }}: {{ instruction }}", declares=("instruction", "tone")
+    )
     save_template(desk.store, named, author="ann")
     question = Question(instruction="Say 8", **put)
     model = desk.models["echo:"] = Model()
