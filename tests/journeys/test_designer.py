@@ -65,6 +65,7 @@ def test_1_a_prompt_of_her_own_outlives_a_reload(page: Page, studio: Studio):
     prompt = open_page(page, "Prompt")
     prompt.get_by_role("button", name="Edit this prompt").click()
     expect(prompt.get_by_label("System part")).to_have_value(TONE)
+    expect(prompt.get_by_label("Save as", exact=True)).to_have_value("my-few-shot")  # all of it is back
     prompt.get_by_label("Save as", exact=True).fill("patient")
     prompt.get_by_label("What changed", exact=True).fill("Kinder")
     prompt.get_by_role("button", name="Save version").click()
