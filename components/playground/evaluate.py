@@ -87,8 +87,6 @@ from studio.workspace import Workspace
 
 __all__ = ["EvaluateWidgets", "build"]
 
-_FILE = "evaluation-file"
-
 log = logging.getLogger(__name__)
 
 _DRAFT = "evaluate"
@@ -150,7 +148,7 @@ class _Page:
             self.figures = acting("Figures", elem_id="evaluation-figures")
             self._lay_out_tuning()
             self.rows = acting("Rows", elem_id="evaluation-rows")
-        self.file = hidden_download(_FILE)
+        self.file = hidden_download()
 
     def _lay_out_columns(self) -> None:
         with gr.Column(elem_classes=["card", "evaluate-columns"], min_width=320):
@@ -523,7 +521,7 @@ def _wire_results(page: _Page) -> None:
             handler(page.act), [page.grid, page.view], outputs, trigger_mode="always_last", api_name=name, **_QUIET
         )
     saved = page.figures.save(handler(page.export), page.grid, page.file, api_name="export_evaluation", **_QUIET)
-    hand_over(saved, _FILE)
+    hand_over(saved, page.file)
     page.make.click(
         handler(page.make_set),
         [page.grid, page.view, page.questions, page.dataset],

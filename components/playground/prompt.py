@@ -36,7 +36,7 @@ from components.frame import (
     user_of,
 )
 from components.playground.columns import COLUMNS, NOBODY, answer_column, differences, head, probabilities
-from components.playground.editor import FILE, Editor, editor, prompt_choices
+from components.playground.editor import Editor, editor, prompt_choices
 from components.playground.evaluate_setup import Columns
 from components.playground.looking import bar, likeliest, shown_parts, tokens
 from studio.backends import Backend, Partial, side_by_side
@@ -71,7 +71,6 @@ __all__ = ["PlaygroundWidgets", "beside_base", "build"]
 
 _DRAFT = "playground"
 _FIRST = "zero-shot"  # what a new page has chosen
-_FILE = "reproduce-file"
 _NEXT = 10  # next tokens shown
 _MOST_REPEATS = 10
 
@@ -220,7 +219,7 @@ class _Page:
                     with actions():
                         self.code_button = gr.Button("Show the code", size="sm", min_width=0, scale=0)
                         self.reproduce = gr.Button("Reproduce file of this answer", size="sm", min_width=0, scale=0)
-                        self.file = hidden_download(_FILE)
+                        self.file = hidden_download()
                     self.code = gr.Code(label="Code", language="python", interactive=False, visible=False)
                     self.left_out = markup("")
         with card("Kept answers"):
@@ -465,9 +464,8 @@ class _Page:
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
-    async def preview(self, request: gr.Request, model: str, *values: Any) -> tuple[str, str, str, str]:
-        """The token bar, what the prompt shows, the prompt, and the editor's unsaved changes. Keeps the draft."""
-        self.store.save_draft(user_of(request), _DRAFT, self._draft_of(values))
+    async def preview(self, model: str, *values: Any) -> tuple[str, str, str, str]:
+        """The token bar, what the prompt shows, the prompt, and the editor's unsaved changes."""
         edit = self.asking.editor
         try:
             ref = str(values[0] or "plain")
@@ -490,8 +488,10 @@ class _Page:
             return bar(None, str(error)), "", "", ""
         return bar(found), shown_parts(composed), found.rendered.text, changes
 
-    def _draft_of(self, values: Sequence[Any]) -> dict[str, Any]:
-        return {"values": list(values), "template": values[0], "examples": values[5]}
+    def keep_draft(self, request: gr.Request, *values: Any) -> None:
+        """What somebody typed and chose comes back after a reload."""
+        draft = {"values": list(values), "template": values[0], "examples": values[5]}
+        self.store.save_draft(user_of(request), _DRAFT, draft)
 
     async def _composed(self, model: str, values: Sequence[Any]) -> tuple[Backend, Composed]:
         question = self.asking.read(self.workspace, values)
@@ -720,7 +720,7 @@ def _wire_columns(page: _Page) -> None:
         **quiet,
     )
     page.columns[0].model.change(
-        handler(lambda ref: _terms(page.workspace, ref)), page.columns[0].model, page.terms, **quiet
+        handler(lambda ref: _terms(page.workspace, ref)), page.columns[0].model, page.terms, queue=False, **quiet
     )
 
 
@@ -738,10 +738,18 @@ def _wire_looking(page: _Page) -> None:
         api_name="preview",
         api_visibility="private",
     )
+    # At what people do alone: while a draft comes back, the page changes by itself, and not all of it at once.
+    gr.on(
+        [widget.input for widget in page.asking.inputs if widget is not page.asking.editor.of],
+        **_draft(page),
+        trigger_mode="always_last",
+        api_name="keep_draft",
+    )
     page.asking.template.change(
         handler(page.opened),
         [page.asking.template, page.asking.editor.of],
         [page.summary, page.asking.more, *_about_editor(page)],
+        queue=False,
         show_progress="hidden",
         api_visibility="private",
     )
@@ -749,6 +757,17 @@ def _wire_looking(page: _Page) -> None:
     page.see_next.click(handler(page.next_view), question, page.next, api_name="next_tokens")
     for number, column in enumerate(page.columns, start=1):
         column.look.click(handler(page.colour), column.ticket, column.marks, api_name=f"probabilities_{number}")
+
+
+def _draft(page: _Page) -> dict[str, Any]:
+    return {
+        "fn": handler(page.keep_draft),
+        "inputs": page.asking.inputs,
+        "outputs": None,
+        "queue": False,
+        "show_progress": "hidden",
+        "api_visibility": "private",
+    }
 
 
 def _wire_onward(page: _Page) -> None:
@@ -780,8 +799,10 @@ def _wire_editing(page: _Page) -> None:
         [chosen, edit.name, edit.tags, edit.note, *edit.inputs],
         [chosen, edit.note],
         api_name="save_prompt",
+    ).success(**_draft(page))
+    edit.revert.click(handler(page.revert), chosen, _about_editor(page), api_visibility="private").success(
+        **_draft(page)
     )
-    edit.revert.click(handler(page.revert), chosen, _about_editor(page), api_visibility="private")
     edit.history.change(
         handler(lambda ref, older: edit.against(page.store, ref, older or "")),
         [chosen, edit.history],
@@ -794,8 +815,8 @@ def _wire_editing(page: _Page) -> None:
         edit.file,
         api_name="export_prompt",
     )
-    hand_over(written, FILE)
-    edit.upload.upload(handler(page.bring), edit.upload, chosen, api_name="import_prompt")
+    hand_over(written, edit.file)
+    edit.upload.upload(handler(page.bring), edit.upload, chosen, api_name="import_prompt").success(**_draft(page))
 
 
 def _wire_keeping(page: _Page) -> None:
@@ -813,7 +834,7 @@ def _wire_keeping(page: _Page) -> None:
         handler(page.take_code), [page.which, page.format, *tickets], [page.code, page.left_out], api_name="export_code"
     )
     made = page.reproduce.click(handler(page.take_file), [page.which, *tickets], page.file, api_name="reproduce_file")
-    hand_over(made, _FILE)
+    hand_over(made, page.file)
 
 
 def beside_base(workspace: Workspace, run: str) -> list[Any]:
