@@ -195,7 +195,8 @@ def cells_again() -> list[str]:
 
 async def previewed(page: gr.Blocks, values: list[Any]) -> Any:
     fn = next(f.fn for f in page.fns.values() if f.api_name == "preview")
-    return await fn("echo:", *values)
+    inputs, *_ = special_args(fn, inputs=["echo:", *values], request=gr.Request(username="owner"))
+    return await fn(*inputs)
 
 
 def test_the_prompt_is_shown_with_its_tokens_by_part(page):
