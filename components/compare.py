@@ -39,7 +39,7 @@ from studio.errors import InputError, StudioError
 from studio.evaluation import EvaluationItem, Interval
 from studio.prompts import Compare, Comparison, RungRow, comparison, examples_of, template, templates
 from studio.prompts.compare import AnswerPair
-from studio.prompts.proposal import Options, comparisons, options, plan, propose, reward_of
+from studio.prompts.proposal import Options, Plan, comparisons, options, plan, propose, reward_of
 from studio.prompts.verdict import SIFTS, Sift, Verdict, sift, signed, verdict
 from studio.store import Evaluation, Job, ScoredItem
 from studio.workspace import Workspace
@@ -376,8 +376,12 @@ def _plan(workspace: Workspace, knobs: Form[Compare], values: Sequence[Any]) -> 
         size = plan(workspace.store, task)
     except StudioError as error:
         return notice(str(error), "caution")
+    return _plan_html(task, size)
+
+
+def _plan_html(task: Compare, size: Plan) -> str:
     others = " and ".join(f"<b>{html.escape(ref)}</b>" for ref in list(task.rungs.values())[1:])
-    base, joint = f"<b>{html.escape(task.base)}</b>", " and" if task.aligned is None else ","
+    base, joint = f"<b>{html.escape(task.base)}</b>", " and" if task.aligned is None else ""
     if size.prompts:
         choosing = f"First {base} tries {size.prompts} prompts on {size.development} development items. Then "
         first = f"it, with the best of them,{joint}"
