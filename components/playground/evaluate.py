@@ -368,7 +368,8 @@ class _Page:
     def plan(self, request: gr.Request, *defined: Any) -> str:
         """What a start would take. Keeps the draft. Runs outside the queue, so it says what is wrong instead of raising."""
         try:
-            self._keep_draft(user_of(request), defined)
+            if defined[1]:  # a page that comes back has its set last, and what it holds until then is half a draft
+                self._keep_draft(user_of(request), defined)
             if not Columns.read(defined[0]).columns:
                 return NO_PLAN
             task = self._defined(defined)

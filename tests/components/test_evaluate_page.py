@@ -431,6 +431,18 @@ def test_what_was_being_put_together_comes_back_after_a_reload(desk, project):
     assert board["regex"]["fields"][0]["value"] == "Next step"
 
 
+def test_half_a_page_is_no_draft(desk, project):
+    desk.add(other_settings="name: Mine")
+    desk.type(evaluate_on="data:brackenfold@1#test", rows_at_most=7)
+    desk.do("plan")
+    half = Desk(project)
+    half.do("plan")  # before its lists are there
+    again = Desk(project)
+    again.look()
+    assert (again["Evaluate on"], again["Rows at most"]) == ("data:brackenfold@1#test", 7)
+    assert [column.label for column in again.columns] == ["Mine"]
+
+
 @pytest.mark.parametrize("opened", [False, True], ids=["first look", "open page"])
 def test_columns_of_the_prompt_page_join_those_that_are_there(project, opened):
     before = Desk(project)
