@@ -19,7 +19,7 @@ import gradio as gr
 
 from components.frame import Refresh, TabWidgets, handler, page_header
 from components.playground import chat, checks, documents, evaluate, examples, prompt
-from components.playground.prompt import PlaygroundWidgets, beside_base
+from components.playground.prompt import Given, PlaygroundWidgets, beside_base
 from studio.workspace import Workspace
 
 __all__ = ["PAGES", "Page", "PlaygroundWidgets", "beside_base", "build"]
@@ -60,9 +60,9 @@ def build(workspace: Workspace, pages: Sequence[Page] = PAGES) -> PlaygroundWidg
     first = built[pages[0].id]
     assert isinstance(first, PlaygroundWidgets)
     if isinstance(checked := built.get("checks"), checks.ChecksWidgets):
-        _wire_handing_over(bar, first.to_check, "checks", checked.wanted)
+        _wire_handing_over(bar, first.to_check, "checks", checked.take, checked.refresh)
     if isinstance(measured := built.get("evaluate"), evaluate.EvaluateWidgets):
-        _wire_handing_over(bar, first.to_evaluate, "evaluate", measured.wanted)
+        _wire_handing_over(bar, first.to_evaluate, "evaluate", measured.take, measured.refresh)
     return PlaygroundWidgets(
         refresh=_beat(open_page, beats),
         models=first.models,
@@ -102,16 +102,14 @@ def _open_when_asked_for(bar: gr.Tabs, name: str, links: Sequence[Any]) -> None:
         )
 
 
-def _wire_handing_over(bar: gr.Tabs, given: gr.Textbox, name: str, wanted: gr.Textbox) -> None:
-    """What one page gives away, another takes, and opens."""
-    given.change(
-        handler(lambda text: [gr.Tabs(selected=name), text, ""] if text else [gr.skip()] * 3),
-        given,
-        [bar, wanted, given],
-        queue=False,
-        show_progress="hidden",
-        api_visibility="private",
-    )
+def _wire_handing_over(bar: gr.Tabs, given: Given, name: str, take: Refresh, look: Refresh | None) -> None:
+    """What one page gives away another takes, and opens: in this order, since a page that opens reads its rows again, and
+    its first look would put what it proposes in the place of what was given."""
+    assert look is not None
+    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    taken = given.by.success(handler(take.fn), [given.box, *take.inputs], list(take.outputs), **quiet)
+    looked = taken.success(handler(look.fn), list(look.inputs), list(look.outputs), **quiet)
+    looked.success(handler(lambda: gr.Tabs(selected=name)), None, bar, **quiet)
 
 
 def _beat(open_page: gr.Textbox, beats: dict[str, gr.Textbox]) -> Refresh:

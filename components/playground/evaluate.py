@@ -91,15 +91,16 @@ log = logging.getLogger(__name__)
 
 _DRAFT = "evaluate"
 _LISTED = 50
+_TAKEN = "taken"  # what was painted, once the columns of another page are among those to be read
 _REPAINTS = 20  # of the results while an evaluation goes on: figures are counted anew each time
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateWidgets(TabWidgets):
-    """`grid` holds the number of the evaluation that is shown; columns written to `wanted` (as JSON) are put to the others."""
+    """`grid` holds the number of the evaluation that is shown. `take` puts columns (as JSON) to those that are there."""
 
     grid: gr.Textbox
-    wanted: gr.Textbox
+    take: Refresh
 
 
 def build(workspace: Workspace) -> EvaluateWidgets:
@@ -112,7 +113,7 @@ def build(workspace: Workspace) -> EvaluateWidgets:
         refresh=Refresh(page.look, page.look_inputs, page.look_outputs),
         links={"grid": page.grid},
         grid=page.grid,
-        wanted=page.wanted,
+        take=Refresh(page.take, [], [page.painted, page.setup]),
     )
 
 
@@ -122,15 +123,9 @@ class _Page:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace, self.store = workspace, workspace.store
         self.earlier = Earlier(workspace.store)
-        self.grid, self.columns, self.view, self.painted, self.wanted = (
+        self.grid, self.columns, self.view, self.painted = (
             gr.Textbox("", label=label, visible="hidden")
-            for label in (
-                "Evaluation shown",
-                "Columns",
-                "How it is looked at",
-                "Evaluation painted",
-                "Columns that are to be evaluated",
-            )
+            for label in ("Evaluation shown", "Columns", "How it is looked at", "Evaluation painted")
         )
         self.empty = empty_state(
             "There is no set to evaluate on yet. Freeze a snapshot under Dataset, or take the example's.",
@@ -170,8 +165,8 @@ class _Page:
                 self.other = gr.Textbox(
                     "",
                     label="Other settings",
-                    info="One a line: a name for the column, a setting of its technique or sampling, a variable.",
-                    placeholder="name: Five votes\nvotes: 5\ntop_p: 0.9",
+                    info="One a line: a name for the column, passages of your documents, a setting, a variable.",
+                    placeholder="name: Five votes\nvotes: 5\npassages: 2",
                     lines=2,
                     max_lines=8,
                     min_width=320,
@@ -262,7 +257,7 @@ class _Page:
         offers = _Offers.of(self.workspace)
         if offers.token == offered:
             return offered, untouched(self.listed)
-        draft = {} if offered else self.store.draft(user, _DRAFT)
+        draft = {} if offered not in ("", _TAKEN) else self.store.draft(user, _DRAFT)
         if draft:
             columns, limit, repeats = restored(draft)
         settings = draft.get("metrics", {}) if draft else typed_metrics(metrics)
@@ -340,15 +335,13 @@ class _Page:
         changed = state.saved(column)
         return [changed.written(), board_html(changed), _add_button(changed)]
 
-    def want(self, request: gr.Request, wanted: str) -> list[Any]:
+    def take(self, request: gr.Request, given: str) -> list[Any]:
         """Put columns from another page to those that somebody has in mind; the page then reads them anew."""
-        if not wanted:
-            return [gr.skip()] * 2
         user = user_of(request)
         draft = self.store.draft(user, _DRAFT)
-        state = Columns.read(restored(draft)[0]).joined(Columns.read(wanted).columns)
+        state = Columns.read(restored(draft)[0]).joined(Columns.read(given).columns)
         self.store.save_draft(user, _DRAFT, {**draft, "columns": state.plain()})
-        return ["", ""]
+        return [_TAKEN, gr.Accordion(open=True)]
 
     def act_on_columns(self, event: gr.EventData, columns: str) -> list[Any]:
         """Change, duplicate or remove one."""
@@ -481,11 +474,6 @@ def _looking(page: _Page) -> dict[str, Any]:
 
 
 def _wire_setup(page: _Page) -> None:
-    page.wanted.change(
-        handler(page.want), page.wanted, [page.wanted, page.painted], api_name="want_columns", **_QUIET
-    ).success(**_looking(page)).success(
-        handler(lambda: gr.Accordion(open=True)), None, page.setup, queue=False, **_QUIET
-    )
     page.add.click(
         handler(page.add_column), [page.columns, *page.pickers], [page.columns, page.board, page.add],
         api_name="add_column", **_QUIET,

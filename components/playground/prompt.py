@@ -75,15 +75,23 @@ _NEXT = 10  # next tokens shown
 _MOST_REPEATS = 10
 
 
+@dataclass(frozen=True)
+class Given:
+    """What this page gives to another: the event by which, and the box that holds it then."""
+
+    by: Any
+    box: gr.Textbox
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlaygroundWidgets(TabWidgets):
     """`models` are the choices of the first two columns, and the second column: "try it" buttons of other tabs set them.
-    Other pages go on from here: `to_check` gets the prompt of which somebody asks whether it helps, `to_evaluate` the
-    columns (as JSON) that somebody wants to see on a whole set."""
+    Other pages go on from here: `to_check` gives the prompt of which somebody asks whether it helps, and after a space
+    its examples; `to_evaluate` the columns (as JSON) that somebody wants to see on a whole set."""
 
     models: tuple[Any, ...]
-    to_check: gr.Textbox
-    to_evaluate: gr.Textbox
+    to_check: Given
+    to_evaluate: Given
 
 
 @dataclass(frozen=True)
@@ -144,14 +152,14 @@ def build(workspace: Workspace) -> PlaygroundWidgets:
     page = _Page(workspace)
     _wire_asking(page)
     _wire_looking(page)
-    _wire_onward(page)
+    to_check, to_evaluate = _wire_onward(page)
     _wire_editing(page)
     _wire_keeping(page)
     return PlaygroundWidgets(
         refresh=Refresh(page.again, [page.painted, *page.chosen], page.refreshed),
         models=(page.columns[0].model, page.columns[1].model, page.columns[1].box),
-        to_check=page.to_check,
-        to_evaluate=page.to_evaluate,
+        to_check=to_check,
+        to_evaluate=to_evaluate,
         links={"model": page.columns[0].model, "beside": page.columns[1].model},
     )
 
@@ -488,10 +496,15 @@ class _Page:
             return bar(None, str(error)), "", "", ""
         return bar(found), shown_parts(composed), found.rendered.text, changes
 
-    def keep_draft(self, request: gr.Request, *values: Any) -> None:
-        """What somebody typed and chose comes back after a reload."""
-        draft = {"values": list(values), "template": values[0], "examples": values[5]}
-        self.store.save_draft(user_of(request), _DRAFT, draft)
+    async def keep_draft(self, request: gr.Request, *values: Any) -> None:
+        """What somebody typed and chose comes back after a reload.
+
+        Kept while the editor shows the chosen prompt: a page that comes back gets its texts first and its lists a moment
+        later, and what it holds in between is half a draft. Not in a thread, so that the last one sent is the last kept.
+        """
+        if values[self.asking.inputs.index(self.asking.editor.of)] == values[0]:
+            draft = {"values": list(values), "template": values[0], "examples": values[5]}
+            self.store.save_draft(user_of(request), _DRAFT, draft)
 
     async def _composed(self, model: str, values: Sequence[Any]) -> tuple[Backend, Composed]:
         question = self.asking.read(self.workspace, values)
@@ -531,10 +544,11 @@ class _Page:
         where = html.escape(f"{task['model']} on {task['evaluation']}")
         return f'<p class="quiet">{link}, {where}: {html.escape(verdict.sentence)}</p>'
 
-    def opened(self, ref: str, in_editor: str) -> list[Any]:
+    def opened(self, ref: str, in_editor: str, name_to_save: str) -> list[Any]:
         """A prompt was chosen: its words, its editor, and whether it has variables of its own.
 
-        An editor that holds this prompt already has it from a draft, with changes that are not saved yet.
+        An editor that holds this prompt already has it from a draft, with changes that are not saved yet, and a name that
+        somebody typed since stays.
         """
         chosen = find_template(self.store, ref)
         own = [name for name in chosen.variables if name not in ("instruction", "context", "guidelines")]
@@ -543,6 +557,8 @@ class _Page:
         shown = edit.show(self.store, ref)
         if in_editor == ref:
             shown[: len(edit.inputs) + 1] = [gr.skip()] * (len(edit.inputs) + 1)
+            if name_to_save != edit.name.value:  # that of a new page
+                shown[len(edit.inputs) + 1] = gr.skip()
         return [self.about(ref), more, *shown]
 
     # -- editing ---------------------------------------------------------------------------------------------------
@@ -585,6 +601,8 @@ class _Page:
         given = [ticket for ticket in tickets if ticket]
         if len(given) < 2:
             raise InputError("Ranking takes two answers. Ask two columns first.")
+        if not all(self.store.has_completion(ticket) for ticket in given):
+            raise InputError("An answer is not finished. Wait for it, or press Stop; then send them.")
         send_to_labeling(self.store, given, author=user_of(request))
         gr.Success("These answers wait under Labeling, in the batch “playground”.", duration=3)
 
@@ -738,16 +756,20 @@ def _wire_looking(page: _Page) -> None:
         api_name="preview",
         api_visibility="private",
     )
-    # At what people do alone: while a draft comes back, the page changes by itself, and not all of it at once.
+    # Apart from the preview, which waits for the engine.
     gr.on(
-        [widget.input for widget in page.asking.inputs if widget is not page.asking.editor.of],
-        **_draft(page),
+        [widget.change for widget in page.asking.inputs],
+        handler(page.keep_draft),
+        page.asking.inputs,
+        queue=False,
+        show_progress="hidden",
         trigger_mode="always_last",
         api_name="keep_draft",
+        api_visibility="private",
     )
     page.asking.template.change(
         handler(page.opened),
-        [page.asking.template, page.asking.editor.of],
+        [page.asking.template, page.asking.editor.of, page.asking.editor.name],
         [page.summary, page.asking.more, *_about_editor(page)],
         queue=False,
         show_progress="hidden",
@@ -759,32 +781,24 @@ def _wire_looking(page: _Page) -> None:
         column.look.click(handler(page.colour), column.ticket, column.marks, api_name=f"probabilities_{number}")
 
 
-def _draft(page: _Page) -> dict[str, Any]:
-    return {
-        "fn": handler(page.keep_draft),
-        "inputs": page.asking.inputs,
-        "outputs": None,
-        "queue": False,
-        "show_progress": "hidden",
-        "api_visibility": "private",
-    }
-
-
-def _wire_onward(page: _Page) -> None:
+def _wire_onward(page: _Page) -> tuple[Given, Given]:
     """To the pages that measure: they ask saved prompts."""
-    template, edit = page.asking.template, page.asking.editor
+    template, examples, edit = page.asking.template, page.asking.examples, page.asking.editor
 
-    def checkable(ref: str, *edited: Any) -> str:
+    def checkable(ref: str, shown: str | None, *edited: Any) -> str:
         if edit.draft(page.store, ref, edited) is not None:
             raise InputError("A check asks the saved prompt, and your edits are not saved. Save or revert them first.")
-        return ref
+        return f"{ref} {shown or ''}"
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    page.helps.click(handler(checkable), [template, *edit.inputs], page.to_check, api_name="to_check", **quiet)
+    given = [template, examples, *edit.inputs]
+    to_check = page.helps.click(handler(checkable), given, page.to_check, api_name="to_check", **quiet)
     cells = [box for column in page.columns for box in column.inputs]
-    page.evaluate.click(
-        handler(page.as_columns), [*cells, *page.asking.inputs], page.to_evaluate, api_name="to_evaluate", **quiet
+    given = [*cells, *page.asking.inputs]
+    to_evaluate = page.evaluate.click(
+        handler(page.as_columns), given, page.to_evaluate, api_name="to_evaluate", **quiet
     )
+    return Given(to_check, page.to_check), Given(to_evaluate, page.to_evaluate)
 
 
 def _about_editor(page: _Page) -> list[Any]:
@@ -799,10 +813,8 @@ def _wire_editing(page: _Page) -> None:
         [chosen, edit.name, edit.tags, edit.note, *edit.inputs],
         [chosen, edit.note],
         api_name="save_prompt",
-    ).success(**_draft(page))
-    edit.revert.click(handler(page.revert), chosen, _about_editor(page), api_visibility="private").success(
-        **_draft(page)
     )
+    edit.revert.click(handler(page.revert), chosen, _about_editor(page), api_visibility="private")
     edit.history.change(
         handler(lambda ref, older: edit.against(page.store, ref, older or "")),
         [chosen, edit.history],
@@ -816,7 +828,7 @@ def _wire_editing(page: _Page) -> None:
         api_name="export_prompt",
     )
     hand_over(written, edit.file)
-    edit.upload.upload(handler(page.bring), edit.upload, chosen, api_name="import_prompt").success(**_draft(page))
+    edit.upload.upload(handler(page.bring), edit.upload, chosen, api_name="import_prompt")
 
 
 def _wire_keeping(page: _Page) -> None:

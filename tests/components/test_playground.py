@@ -43,6 +43,7 @@ def page(project: Workspace) -> gr.Blocks:
 
 QUESTION = 9  # widgets of the question itself
 EDITOR = ("", "", "", "", 0, "", 0)  # of no prompt
+EDITOR_AND_MORE = ("Summary", "Variables", *("of",) * len(EDITOR), "State", "Save as", "Tags", "Earlier versions")
 
 
 def given(
@@ -174,19 +175,27 @@ def test_an_edited_prompt_is_asked_without_being_saved_and_then_saved_as_a_versi
 
 
 def test_what_was_being_written_comes_back_after_a_reload(page, project):
-    call(page, "keep_draft", *given("A question that nobody sent"))
+    call(page, "keep_draft", *given("A question that nobody sent", editor=("plain", *EDITOR[1:])))
     names = ["", "zero-shot", "", "", *cells_again()]
     updates = call(page, "again", *names)
     assert "A question that nobody sent" in updates
     assert "A question that nobody sent" not in call(page, "again", "yes", *names[1:])
 
 
-def test_a_draft_is_kept_of_what_people_do_and_not_of_what_the_page_does_by_itself(page):
-    # While it comes back, widgets change one after the other; a draft of that would be half of one.
-    keeping = [fn for fn in page.fns.values() if fn.api_name and fn.api_name.startswith("keep_draft")]
-    events = {event for fn in keeping for _, event in fn.targets}
-    assert "input" in events
-    assert "change" not in events
+def test_a_name_that_was_typed_stays_when_the_draft_is_back(page):
+    name = EDITOR_AND_MORE.index("Save as")
+    assert call(page, "opened", "few-shot", "few-shot", "my-zero-shot")[name] == "my-few-shot"
+    assert call(page, "opened", "few-shot", "few-shot", "patient")[name] == gr.skip()
+    assert call(page, "opened", "few-shot", "plain", "patient")[name] == "my-few-shot"  # another prompt was chosen
+
+
+def test_half_a_page_is_no_draft(page):
+    whole = given("A question that nobody sent", template="few-shot", editor=("few-shot", *EDITOR[1:]))
+    call(page, "keep_draft", *whole)
+    call(page, "keep_draft", "plain", *whole[1:])  # its texts are back, its lists not yet
+    again = call(page, "again", "", "plain", "", "", *cells_again())
+    assert "A question that nobody sent" in again
+    assert changes(again[0])["value"] == "few-shot"
 
 
 def cells_again() -> list[str]:
@@ -311,9 +320,16 @@ def changes(update: Any) -> dict[str, Any]:
 def test_whether_a_prompt_helps_is_asked_of_what_is_saved(page: gr.Blocks):
     (asking,) = (fn for fn in page.fns.values() if fn.api_name == "to_check")
     values = {block.label: block.value for block in asking.inputs}
-    assert call(page, "to_check", *values.values()) == "zero-shot"
+    assert call(page, "to_check", *values.values()) == "zero-shot data:brackenfold@1"
     with pytest.raises(gr.Error, match="Save or revert them first"):
         call(page, "to_check", *(values | {"System part": "Be terse."}).values())
+
+
+def test_an_answer_that_still_grows_is_not_sent_to_labeling(page: gr.Blocks, project: Workspace):
+    first = shown(ask(page, "Say hello")[-1], 0)[2]
+    with pytest.raises(gr.Error, match="An answer is not finished. Wait for it, or press Stop"):
+        call(page, "answers_to_labeling", first, "a ticket whose answer grows", "", "")
+    assert project.store.batches() == []
 
 
 def test_columns_go_to_an_evaluation_as_they_stand(page: gr.Blocks):

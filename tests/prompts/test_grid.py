@@ -22,6 +22,7 @@ from studio.models.endpoints import Opened
 from studio.prompts.asking import Question
 from studio.prompts.bank import add_example
 from studio.prompts.cache import Remembering
+from studio.prompts.documents import import_documents
 from studio.prompts.grid import Grid, asked_like, failures, grid_lines, grid_page, grid_report, grids, plan_grid
 from studio.prompts.memory import Memory
 from studio.prompts.templates import Template, save_template, template
@@ -213,14 +214,16 @@ def test_a_template_with_a_marker_has_its_answer_behind_it(desk: Desk) -> None:
         {"template": "few-shot", "examples": "data:gear@1", "selector": "random", "sampling": Sampling(seed=3)},
         {"template": "few-shot", "examples": "data:gear@1", "selector": "knn", "shots": 2},
         {"template": "named@1", "more": {"tone": "warm"}},
+        {"template": "answer-from-documents", "passages": 1},
     ],
-    ids=["plain", "guidelines", "fixed", "random", "knn", "variables"],
+    ids=["plain", "guidelines", "fixed", "random", "knn", "variables", "passages"],
 )
 def test_a_column_made_of_a_question_asks_each_row_as_that_question_is_asked(desk: Desk, put: dict[str, Any]) -> None:
     named = Template(
         name="named", title="Named", user="{{ tone }}: {{ instruction }}", declares=("instruction", "tone")
     )
     save_template(desk.store, named, author="ann")
+    _add_document(desk, "Whoever is asked to say 8 says it twice.")
     question = Question(instruction="Say 8", **put)
     model = desk.models["echo:"] = Model()
     desk.do(columns=[asked_like(question, ECHO, desk.store)], split="test")
@@ -234,7 +237,6 @@ def test_a_column_made_of_a_question_asks_each_row_as_that_question_is_asked(des
     ("put", "said"),
     [
         ({"draft": template("plain")}, "your edits of 'plain' are not saved"),
-        ({"passages": 2}, "Set Passages to 0"),
         ({"template": "few-shot"}, "Choose a bank or a snapshot"),
         ({"template": "nobody"}, "nobody"),
     ],
@@ -242,6 +244,26 @@ def test_a_column_made_of_a_question_asks_each_row_as_that_question_is_asked(des
 def test_what_rows_cannot_be_given_is_refused(desk: Desk, put: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         asked_like(Question(**{"template": "plain", "instruction": "Say 8"} | put), ECHO, desk.store)
+
+
+def test_a_resumed_grid_does_not_go_on_with_other_documents(desk: Desk) -> None:
+    _add_document(desk, "Whoever is asked to say 8 says it twice.")
+    sampled = {"temperature": 0.5}
+    run = desk.run(
+        columns=[PLAIN | {"template": "answer-from-documents", "passages": 1, "sampling": sampled}], repeats=2
+    )
+    _stop_at(run, cells=10)
+    assert _task(run).do(run) == {}
+    _add_document(desk, "Whoever is asked to say 9 keeps silent.")
+    run.stop = lambda: ""
+    with pytest.raises(RunError, match="The documents of .* changed since this grid began"):
+        _task(run).do(run)
+
+
+def _add_document(desk: Desk, text: str) -> None:
+    file = desk.root / f"{len(text)}.txt"
+    file.write_text(text, encoding="utf-8")
+    import_documents(desk.store, desk.root, [file], author="ann")
 
 
 # -- nothing is asked twice ----------------------------------------------------------------------------------

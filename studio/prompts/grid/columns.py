@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsA
 from studio.errors import InputError, StudioError
 from studio.instructions import group_hash
 from studio.prompts.asking import Question
+from studio.prompts.documents import as_context, retrieve
 from studio.prompts.selectors import Selector, selector
 from studio.prompts.techniques import Technique, technique, technique_of
 from studio.prompts.templates import Template, find_template
@@ -67,6 +68,9 @@ class GridColumn(BaseModel):
         default_factory=lambda: selector("fixed"), title="Selector", description="Which examples a question gets."
     )
     seed: int = Field(0, ge=0, title="Seed", description="Decides which examples are drawn at random.")
+    passages: int = Field(
+        0, ge=0, le=20, title="Passages", description="How many passages of the documents go into the context."
+    )
 
     @property
     def title(self) -> str:
@@ -76,10 +80,12 @@ class GridColumn(BaseModel):
         """How many examples the prompt shows."""
         return chosen.shots if self.k is None else self.k
 
-    def filled_in(self, chosen: Template, row: GridRow) -> dict[str, str]:
+    def filled_in(self, chosen: Template, row: GridRow, store: Store) -> dict[str, str]:
         """What the template's variables stand for in this row. The row's answer is never among them."""
+        found = as_context(retrieve(store, row.instruction, self.passages)) if self.passages else ""
+        context = "\n\n".join(part for part in (found, row.context) if part)
         own = {name: str(row.fields.get(name) or "") for name in _OF_ROWS if name in chosen.declares}
-        standard = {"instruction": row.instruction, "context": row.context, "guidelines": self.guidelines}
+        standard = {"instruction": row.instruction, "context": context, "guidelines": self.guidelines}
         return {**own, **self.variables, **standard}
 
 
@@ -102,14 +108,12 @@ class GridRow:
 
 
 def asked_like(question: Question, model: ModelRef, store: Store) -> GridColumn:
-    """The column that asks every row the way one question is asked. Raises InputError for what rows cannot be given."""
+    """The column that asks every row the way one question is asked. Raises InputError for what rows cannot be asked."""
     if question.draft is not None:
         raise InputError(
             f"An evaluation asks saved prompts, and your edits of '{question.template}' are not saved. "
             "Save or revert them first."
         )
-    if question.passages:
-        raise InputError("An evaluation shows no passages of your documents. Set Passages to 0.")
     column = GridColumn(
         template=question.template,
         model=model,
@@ -119,6 +123,7 @@ def asked_like(question: Question, model: ModelRef, store: Store) -> GridColumn:
         k=question.shots,
         selector=selector(question.selector),
         seed=question.sampling.seed,
+        passages=question.passages,
     )
     if column.shots(find_template(store, column.template)):
         column = column.model_copy(update={"bank": question.examples})
