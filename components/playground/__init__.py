@@ -107,7 +107,10 @@ def _wire_handing_over(bar: gr.Tabs, given: Given, name: str, take: Refresh, loo
     its first look would put what it proposes in the place of what was given."""
     assert look is not None
     quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    taken = given.by.success(handler(take.fn), [given.box, *take.inputs], list(take.outputs), **quiet)
+    # In the queue, since what cannot be taken is said in a toast, and outside of it nobody would see that.
+    taken = given.by.success(
+        handler(take.fn), [given.box, *take.inputs], list(take.outputs), **{**quiet, "queue": True}
+    )
     looked = taken.success(handler(look.fn), list(look.inputs), list(look.outputs), **quiet)
     looked.success(handler(lambda: gr.Tabs(selected=name)), None, bar, **quiet)
 

@@ -15,7 +15,7 @@ import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import gradio as gr
 from gradio.events import api
@@ -51,8 +51,6 @@ from studio.workspace import Workspace
 __all__ = ["ChatWidgets", "build"]
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 _DRAFT = "chat"  # where its owner is: the open chat, and the last turn of the path
 _WORDS = "chat-message"  # what is written and not sent

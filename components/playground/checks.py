@@ -12,7 +12,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -89,7 +89,7 @@ def build(workspace: Workspace) -> ChecksWidgets:
         refresh=Refresh(page.look, page.look_inputs, page.look_outputs),
         links={"check": page.check},
         check=page.check,
-        take=Refresh(page.take, [], page.taken),
+        take=Refresh(page.take, [page.painted], page.taken),
     )
 
 
@@ -444,11 +444,12 @@ class _Page:
         """Outputs of `take`."""
         return [self.question, self.fields["template"], self.fields["examples"], self.check, self.painted]
 
-    def take(self, given: str) -> list[Any]:
+    def take(self, given: str, painted: str) -> list[Any]:
         """The form asks whether a prompt helps, with the examples it is shown with; no past check is open."""
         template, _, examples = given.partition(" ")
-        anew = str(_Painted(question="none"))  # so that it is not the first look, which opens the newest check
-        return [Helps.kind, template, examples or gr.skip(), "", anew]
+        # Not "", so that it is not the first look, which opens the newest check.
+        anew = replace(_Painted.read(painted), question="none", check="", report="")
+        return [Helps.kind, template, examples or gr.skip(), "", str(anew)]
 
     def load_example(self) -> str:
         """The example's sets are in; the page is painted anew."""

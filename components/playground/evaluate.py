@@ -113,7 +113,7 @@ def build(workspace: Workspace) -> EvaluateWidgets:
         refresh=Refresh(page.look, page.look_inputs, page.look_outputs),
         links={"grid": page.grid},
         grid=page.grid,
-        take=Refresh(page.take, [], [page.painted, page.setup]),
+        take=Refresh(page.take, [page.painted], [page.painted, page.setup, page.add, page.guidelines]),
     )
 
 
@@ -335,13 +335,13 @@ class _Page:
         changed = state.saved(column)
         return [changed.written(), board_html(changed), _add_button(changed)]
 
-    def take(self, request: gr.Request, given: str) -> list[Any]:
+    def take(self, request: gr.Request, given: str, painted: str) -> list[Any]:
         """Put columns from another page to those that somebody has in mind; the page then reads them anew."""
         user = user_of(request)
         draft = self.store.draft(user, _DRAFT)
         state = Columns.read(restored(draft)[0]).joined(Columns.read(given).columns)
         self.store.save_draft(user, _DRAFT, {**draft, "columns": state.plain()})
-        return [_TAKEN, gr.Accordion(open=True)]
+        return [_TAKEN, gr.Accordion(open=True), _add_button(state), gr.skip() if painted else self._told()]
 
     def act_on_columns(self, event: gr.EventData, columns: str) -> list[Any]:
         """Change, duplicate or remove one."""
@@ -658,6 +658,7 @@ def _distil(place: int, column: GridColumn, questions: str, dataset: str) -> Dis
         "a technique of its own": bool(column.technique),
         "settings of its technique": bool(column.knobs),
         "values for variables": bool(column.variables),
+        "passages of the documents": bool(column.passages),
         f"the sampling settings {', '.join(drawn)}": bool(drawn),
         "a seed for its examples and another one for its answers": len(seeds) > 1,
         "a selector with settings of its own": column.selector != selector(column.selector.name),

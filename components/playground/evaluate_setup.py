@@ -175,12 +175,16 @@ def _marks(column: GridColumn) -> dict[str, str]:
         "max_tokens": f"up to {column.sampling.max_tokens:,} tokens",
         "technique": ", ".join(filter(None, (column.technique, knobs))),
         "examples": examples + source,
-        "passages": f"{column.passages} passages of the documents" if column.passages else "",
+        "passages": _passages(column.passages),
         "sampling": ", ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in drawn.items()),
         "variables": ", ".join(f"{name}: {value}" for name, value in column.variables.items()),
         "guidelines": f"guidelines “{told if len(told) <= 41 else told[:40].rstrip() + '…'}”" if told else "",
     }
     return {about: words for about, words in said.items() if words}
+
+
+def _passages(count: int) -> str:
+    return "" if not count else "1 passage of the documents" if count == 1 else f"{count} passages of the documents"
 
 
 def told_apart(columns: Sequence[GridColumn]) -> list[GridColumn]:

@@ -35,6 +35,7 @@ from components.frame import (
     untouched,
     user_of,
 )
+from components.playground.checks_report import UNREADABLE
 from components.playground.columns import COLUMNS, NOBODY, answer_column, differences, head, probabilities
 from components.playground.editor import Editor, editor, prompt_choices
 from components.playground.evaluate_setup import Columns
@@ -539,7 +540,10 @@ class _Page:
         job = newest_help(self.store, ref)
         if job is None:
             return ""
-        task, verdict = job.task, help_verdict(help_of(self.store, job.id))
+        try:
+            task, verdict = job.task, help_verdict(help_of(self.store, job.id))
+        except UNREADABLE:  # of another version of the studio; the check itself says so
+            return ""
         link = f'<a href="?tab=playground&amp;check={job.id}">Check {job.id}</a>'
         where = html.escape(f"{task['model']} on {task['evaluation']}")
         return f'<p class="quiet">{link}, {where}: {html.escape(verdict.sentence)}</p>'
@@ -602,7 +606,9 @@ class _Page:
         if len(given) < 2:
             raise InputError("Ranking takes two answers. Ask two columns first.")
         if not all(self.store.has_completion(ticket) for ticket in given):
-            raise InputError("An answer is not finished. Wait for it, or press Stop; then send them.")
+            raise InputError(
+                "An answer is not finished, or could not be given. Wait for it or ask again; then send them."
+            )
         send_to_labeling(self.store, given, author=user_of(request))
         gr.Success("These answers wait under Labeling, in the batch “playground”.", duration=3)
 

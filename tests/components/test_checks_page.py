@@ -527,7 +527,7 @@ def test_a_prompt_that_another_page_asks_about_is_in_the_form_with_no_past_check
     scripted.store.freeze(scripted.path, "data", "newer", [{"instruction": "a", "response": "b"}], author="ann")
     desk = Desk(scripted, look=looked)
     take = desk.widgets.take
-    for block, value in zip(take.outputs, take.fn(f"summary {RECORDS}"), strict=True):
+    for block, value in zip(take.outputs, take.fn(f"summary {RECORDS}", desk["Checks painted"]), strict=True):
         desk._update(block, value)
     for _ in range(2):
         desk.look()

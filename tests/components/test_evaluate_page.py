@@ -455,7 +455,9 @@ def test_columns_of_the_prompt_page_join_those_that_are_there(project, opened):
     more = Columns((GridColumn(template="zero-shot", model=ModelRef("echo:"), guidelines="Be brief."),))
     for _ in range(2):  # the second time they are there already
         take = desk.widgets.take
-        for block, value in zip(take.outputs, take.fn(gr.Request(username="owner"), more.written()), strict=True):
+        for block, value in zip(
+            take.outputs, take.fn(gr.Request(username="owner"), more.written(), desk["Evaluation painted"]), strict=True
+        ):
             desk._update(block, value)
         desk.look()
     assert [(column.title, column.guidelines) for column in desk.columns] == [

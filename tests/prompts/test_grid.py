@@ -238,12 +238,22 @@ def test_a_column_made_of_a_question_asks_each_row_as_that_question_is_asked(des
     [
         ({"draft": template("plain")}, "your edits of 'plain' are not saved"),
         ({"template": "few-shot"}, "Choose a bank or a snapshot"),
+        ({"template": "few-shot", "examples": "data:gear@1", "shots": 65}, "at most 64 examples, not 65"),
         ({"template": "nobody"}, "nobody"),
     ],
 )
 def test_what_rows_cannot_be_given_is_refused(desk: Desk, put: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         asked_like(Question(**{"template": "plain", "instruction": "Say 8"} | put), ECHO, desk.store)
+
+
+def test_what_a_prompt_does_not_declare_and_what_rows_bring_themselves_stay_out_of_a_column(desk: Desk) -> None:
+    named = Template(
+        name="named", title="Named", user="{{ category }}: {{ instruction }}", declares=("instruction", "category")
+    )
+    save_template(desk.store, named, author="ann")
+    question = Question("named@1", "Say 8", more={"category": "mine", "nobody": "x"})
+    assert asked_like(question, ECHO, desk.store).variables == {}
 
 
 def test_a_resumed_grid_does_not_go_on_with_other_documents(desk: Desk) -> None:

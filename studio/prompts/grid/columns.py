@@ -30,6 +30,8 @@ __all__ = [
 ]
 
 
+_MOST_EXAMPLES = 64
+_STANDARD = ("instruction", "context", "guidelines")
 _OF_ROWS = ("category",)  # what rows have beside question and answer
 
 
@@ -63,7 +65,9 @@ class GridColumn(BaseModel):
         default_factory=dict, title="Variables", description="What else the template declares."
     )
     bank: str = Field("", title="Examples", description="A bank, or a snapshot such as data:brackenfold@1.")
-    k: int | None = Field(None, ge=0, le=64, title="Number of examples", description="Empty: what the template shows.")
+    k: int | None = Field(
+        None, ge=0, le=_MOST_EXAMPLES, title="Number of examples", description="Empty: what the template shows."
+    )
     selector: AnySelector = Field(
         default_factory=lambda: selector("fixed"), title="Selector", description="Which examples a question gets."
     )
@@ -114,12 +118,15 @@ def asked_like(question: Question, model: ModelRef, store: Store) -> GridColumn:
             f"An evaluation asks saved prompts, and your edits of '{question.template}' are not saved. "
             "Save or revert them first."
         )
+    if (question.shots or 0) > _MOST_EXAMPLES:
+        raise InputError(f"An evaluation shows at most {_MOST_EXAMPLES} examples, not {question.shots}. Show fewer.")
+    declared = set(find_template(store, question.template).declares) - {*_STANDARD, *_OF_ROWS}
     column = GridColumn(
         template=question.template,
         model=model,
         sampling=question.sampling,
         guidelines=question.guidelines,
-        variables=dict(question.more),
+        variables={name: value for name, value in question.more.items() if name in declared},
         k=question.shots,
         selector=selector(question.selector),
         seed=question.sampling.seed,
@@ -147,7 +154,7 @@ def check_column(store: Store, column: GridColumn) -> None:
         store.snapshot(column.bank)
     elif shots and not store.bank_examples(column.bank):
         raise InputError(f"Bank '{column.bank}' is empty. Fill it from a snapshot, or choose another one.")
-    given = {"instruction", "context", "guidelines", *_OF_ROWS, *column.variables}
+    given = {*_STANDARD, *_OF_ROWS, *column.variables}
     missing = next((name for name in chosen.variables if name not in given), None)
     if missing is not None:
         raise InputError(
