@@ -36,7 +36,7 @@ from components.frame import (
     user_of,
 )
 from components.playground.checks_report import UNREADABLE
-from components.playground.columns import COLUMNS, NOBODY, answer_column, differences, head, probabilities
+from components.playground.columns import COLUMNS, NOBODY, answer_column, differences, head, own_words, probabilities
 from components.playground.editor import Editor, editor, prompt_choices
 from components.playground.evaluate_setup import Columns
 from components.playground.looking import bar, likeliest, shown_parts, tokens
@@ -743,6 +743,15 @@ def _wire_columns(page: _Page) -> None:
         queue=False,
         **quiet,
     )
+    for column in page.columns:
+        gr.on(
+            [column.template.change, column.temperature.change],
+            handler(lambda template, temperature: gr.Accordion(label=own_words(template or "", temperature or ""))),
+            [column.template, column.temperature],
+            column.own,
+            queue=False,
+            **quiet,
+        )
     page.columns[0].model.change(
         handler(lambda ref: _terms(page.workspace, ref)), page.columns[0].model, page.terms, queue=False, **quiet
     )

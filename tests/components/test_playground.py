@@ -332,6 +332,18 @@ def test_an_answer_that_still_grows_is_not_sent_to_labeling(page: gr.Blocks, pro
     assert project.store.batches() == []
 
 
+@pytest.mark.parametrize(
+    ("template", "temperature", "words"),
+    [
+        ("", "", "Another prompt or temperature here"),
+        ("", "1.5", "Here: temperature 1.5"),
+        ("zero-shot", "0", "Here: zero-shot, temperature 0"),
+    ],
+)
+def test_a_column_says_what_it_has_of_its_own(template: str, temperature: str, words: str):
+    assert columns.own_words(template, temperature) == words
+
+
 def test_columns_go_to_an_evaluation_as_they_stand(page: gr.Blocks):
     two = cells("echo:", "echo:", template="zero-shot", temperature="0.5")
     sent = Columns.read(call(page, "to_evaluate", *two, *given("Say hello"))).columns
