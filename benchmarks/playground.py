@@ -25,7 +25,7 @@ from tests.fixtures_journeys import start_studio, stop_studio
 
 KEYS = 200
 EXAMPLES = 200
-QUESTIONS = 12
+QUESTIONS = 24
 BETWEEN_KEYS_MS = 60  # a quick typist
 BANK = "bench"
 

@@ -39,7 +39,7 @@ from studio.errors import InputError, StudioError
 from studio.evaluation import EvaluationItem, Interval
 from studio.prompts import Compare, Comparison, RungRow, comparison, examples_of, template, templates
 from studio.prompts.compare import AnswerPair
-from studio.prompts.proposal import Options, comparisons, options, plan, propose, reward_of
+from studio.prompts.proposal import Options, Plan, comparisons, options, plan, propose, reward_of
 from studio.prompts.verdict import SIFTS, Sift, Verdict, sift, signed, verdict
 from studio.store import Evaluation, Job, ScoredItem
 from studio.workspace import Workspace
@@ -376,14 +376,21 @@ def _plan(workspace: Workspace, knobs: Form[Compare], values: Sequence[Any]) -> 
         size = plan(workspace.store, task)
     except StudioError as error:
         return notice(str(error), "caution")
-    tries = f"{size.prompts} prompts" if size.prompts != 1 else "1 prompt"
+    return _plan_html(task, size)
+
+
+def _plan_html(task: Compare, size: Plan) -> str:
     others = " and ".join(f"<b>{html.escape(ref)}</b>" for ref in list(task.rungs.values())[1:])
-    first = "it, with the best of them, and" if task.aligned is None else "it, with the best of them,"
+    base, joint = f"<b>{html.escape(task.base)}</b>", " and" if task.aligned is None else ""
+    if size.prompts:
+        choosing = f"First {base} tries {size.prompts} prompts on {size.development} development items. Then "
+        first = f"it, with the best of them,{joint}"
+    else:
+        choosing, first = "", f"{base}, with '{html.escape(template(task.templates[0]).title)}',{joint}"
     scoring = f" <b>{html.escape(task.reward)}</b> scores all those answers." if task.reward else ""
     asked = f"{size.answers:,} answers" + (f" and {size.scores:,} scores" if size.scores else "")
     return (
-        f"<p>First <b>{html.escape(task.base)}</b> tries {tries} on {size.development} development items. Then {first} "
-        f"{others} answer the {size.frozen} items of <b>{html.escape(task.evaluation)}</b>.{scoring} "
+        f"<p>{choosing}{first} {others} answer the {size.frozen} items of <b>{html.escape(task.evaluation)}</b>.{scoring} "
         f"At most {asked}; measurements made before are reused.</p>"
     )
 
@@ -655,8 +662,12 @@ def _maybe(interval: Interval | None, write: Callable[[float], str]) -> str:
 
 
 def _tried_html(tried: Sequence[Evaluation], best: str) -> str:
+    if not tried:
+        return (
+            f"<p class='footnote'>{html.escape(template(best).title)} was the only one, so none had to be chosen.</p>"
+        )
     heads = ("Prompt", "n", "Score", "Tokens per call", "Time per call")
-    where = tried[0].snapshot if tried else ""
+    where = tried[0].snapshot
     lines = [_tried_cells(e, best) for e in sorted(tried, key=lambda e: -e.score)]
     table = rows_to_read("Prompts tried", heads, lines)
     return (

@@ -242,18 +242,23 @@ def ask_twice(ask: gr.Button, do: gr.Button) -> None:
     )
 
 
-def hidden_download(elem_id: str) -> gr.DownloadButton:
+def hidden_download() -> gr.DownloadButton:
     """Where a listener puts a file that a person asked for with a button of the page; `hand_over` gives it to them.
 
     A download button that is pressed itself gives the file it held before the press, which is none or the last one.
     """
-    return gr.DownloadButton("File", visible="hidden", elem_id=elem_id)
+    return gr.DownloadButton("File", visible="hidden")
 
 
-def hand_over(made: Any, elem_id: str) -> None:
+def hand_over(made: Any, file: gr.DownloadButton) -> None:
     """After a listener has filled the hidden download button, save its file in the browser."""
-    press = f"() => setTimeout(() => document.querySelector('#{elem_id}')?.click(), 150)"
-    made.success(None, None, None, js=press, api_visibility="private")
+    made.success(None, file, None, js=_SAVE, api_visibility="private")
+
+
+_SAVE = """(file) => {
+  const link = Object.assign(document.createElement('a'), { href: file.url, download: file.orig_name ?? '' });
+  link.click();
+}"""
 
 
 @dataclass(frozen=True)

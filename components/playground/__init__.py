@@ -19,7 +19,7 @@ import gradio as gr
 
 from components.frame import Refresh, TabWidgets, handler, page_header
 from components.playground import chat, checks, documents, evaluate, examples, prompt
-from components.playground.prompt import PlaygroundWidgets, beside_base
+from components.playground.prompt import Given, PlaygroundWidgets, beside_base
 from studio.workspace import Workspace
 
 __all__ = ["PAGES", "Page", "PlaygroundWidgets", "beside_base", "build"]
@@ -60,11 +60,14 @@ def build(workspace: Workspace, pages: Sequence[Page] = PAGES) -> PlaygroundWidg
     first = built[pages[0].id]
     assert isinstance(first, PlaygroundWidgets)
     if isinstance(checked := built.get("checks"), checks.ChecksWidgets):
-        _wire_check(bar, first, checked)
+        _wire_handing_over(bar, first.to_check, "checks", checked.take, checked.refresh)
+    if isinstance(measured := built.get("evaluate"), evaluate.EvaluateWidgets):
+        _wire_handing_over(bar, first.to_evaluate, "evaluate", measured.take, measured.refresh)
     return PlaygroundWidgets(
         refresh=_beat(open_page, beats),
         models=first.models,
         to_check=first.to_check,
+        to_evaluate=first.to_evaluate,
         links={**{name: box for widgets in built.values() for name, box in widgets.links.items()}},
     )
 
@@ -99,16 +102,17 @@ def _open_when_asked_for(bar: gr.Tabs, name: str, links: Sequence[Any]) -> None:
         )
 
 
-def _wire_check(bar: gr.Tabs, asked: PlaygroundWidgets, checked: checks.ChecksWidgets) -> None:
-    """ "Does it help here?" opens the page that can tell, with the prompt in its form."""
-    asked.to_check.change(
-        handler(lambda ref: [gr.Tabs(selected="checks"), ref, ""] if ref else [gr.skip()] * 3),
-        asked.to_check,
-        [bar, checked.wanted, asked.to_check],
-        queue=False,
-        show_progress="hidden",
-        api_visibility="private",
+def _wire_handing_over(bar: gr.Tabs, given: Given, name: str, take: Refresh, look: Refresh | None) -> None:
+    """What one page gives away another takes, and opens: in this order, since a page that opens reads its rows again, and
+    its first look would put what it proposes in the place of what was given."""
+    assert look is not None
+    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    # In the queue, since what cannot be taken is said in a toast, and outside of it nobody would see that.
+    taken = given.by.success(
+        handler(take.fn), [given.box, *take.inputs], list(take.outputs), **{**quiet, "queue": True}
     )
+    looked = taken.success(handler(look.fn), list(look.inputs), list(look.outputs), **quiet)
+    looked.success(handler(lambda: gr.Tabs(selected=name)), None, bar, **quiet)
 
 
 def _beat(open_page: gr.Textbox, beats: dict[str, gr.Textbox]) -> Refresh:

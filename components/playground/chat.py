@@ -12,11 +12,10 @@ import html
 import json
 import logging
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import gradio as gr
 from gradio.events import api
@@ -38,14 +37,14 @@ from components.frame import (
 )
 from components.picking import pick_list, picked, rows_to_pick
 from components.theme import ASSETS
-from studio.backends import Partial, side_by_side
-from studio.errors import Conflict, InputError, NotFound, StudioError
+from studio.errors import InputError, NotFound, StudioError
 from studio.fields import fill_in
 from studio.models import EMBEDDED
 from studio.models.endpoints import whereabouts
-from studio.prompts.chat import Fit, Step, Thread, ask, correct, edit, fit, question_of, read, record
+from studio.prompts.chat import Fit, Step, Thread, correct, question_of, read
 from studio.prompts.onward import BATCH, send_to_labeling
-from studio.specs import Chunk, Completion, Message, ModelRef, Sampling, assistant, system, user
+from studio.prompts.talking import Answering, Talks, Terms, Wanted
+from studio.specs import ModelRef, Sampling
 from studio.store import Chat, Turn
 from studio.workspace import Workspace
 
@@ -53,14 +52,11 @@ __all__ = ["ChatWidgets", "build"]
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 _DRAFT = "chat"  # where its owner is: the open chat, and the last turn of the path
 _WORDS = "chat-message"  # what is written and not sent
 _CHATS_SHOWN = 200
 _VIEWS_KNOWN = 2000  # pages in browsers; Gradio does not tell when one closes
 _PATIENCE = 0.5  # seconds before a page says that a model is not ready yet
-_PACE = 0.05  # a page gains nothing from more than 20 updates a second
 _MOST_RANKED = 4  # answers to one question, on the labeling desk
 _ENDED = {"stop": "finished", "length": "cut at the token limit", "cancelled": "stopped"}
 _EMPTY = {
@@ -78,86 +74,6 @@ class ChatWidgets(TabWidgets):
     """`chat` holds the number of the open chat, '' while nothing is said yet."""
 
     chat: gr.Textbox
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """What is to be answered: something new after answer `turn`, question `turn` in other words, or `turn` once more.
-
-    `left_out` is how many of the oldest questions may be left out, as somebody allowed.
-    """
-
-    do: str  # say, edit or again
-    turn: int | None
-    text: str = ""
-    chat: int | None = None
-    left_out: int = 0
-
-
-@dataclass(frozen=True)
-class _Terms:
-    """How the next answer is to be given."""
-
-    ref: ModelRef
-    system: str
-    sampling: Sampling
-
-
-@dataclass(frozen=True)
-class _Who:
-    """Who answers, and the sentence that says where the text goes, if it leaves this machine."""
-
-    ref: ModelRef
-    left: str
-
-
-class _Answering:
-    """An answer on its way, which its owner may watch from any page. What was said of it ends as a turn."""
-
-    def __init__(
-        self, question: Turn, who: _Who, stream: AsyncIterator[Chunk], keep: Callable[[Completion], Turn]
-    ) -> None:
-        self.question, self.who = question, who
-        self.partial = Partial()
-        self.answer: Turn | None = None
-        self.trouble = ""
-        self._keep = keep
-        self.task = asyncio.create_task(self._grow(stream))
-
-    async def _grow(self, stream: AsyncIterator[Chunk]) -> None:
-        try:
-            async for [self.partial] in side_by_side([stream]):
-                pass
-        finally:  # stopped, broken off or whole
-            self.trouble = self.partial.error
-            if self.partial.text or self.partial.finish:
-                self._record()
-
-    def _record(self) -> None:
-        try:
-            self.answer = self._keep(self.partial.completion)
-        except StudioError as error:  # its chat was deleted meanwhile, or the disk refuses
-            self.trouble = str(error)
-            log.warning("An answer in chat %s could not be recorded: %s", self.question.chat_id, error)
-
-    async def watched(self) -> AsyncIterator[Partial]:
-        """It as it grows. Whoever looks away does not stop it."""
-        seen = None
-        while not self.task.done():
-            if self.partial is not seen:
-                seen = self.partial
-                yield seen
-            await asyncio.wait({self.task}, timeout=_PACE)
-
-    async def stop(self) -> None:
-        """End it within a token; what was said until then is kept."""
-        self.task.cancel()
-        await asyncio.wait({self.task})
-
-    def check(self) -> None:
-        """Raise what nobody expected, for the log."""
-        if self.task.done() and not self.task.cancelled():
-            self.task.result()
 
 
 def build(workspace: Workspace) -> ChatWidgets:
@@ -178,8 +94,7 @@ class _Page:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace, self.store = workspace, workspace.store
-        self.answers: dict[int, _Answering] = {}  # by chat: one at a time in each
-        self.beginning: set[asyncio.Task[Any]] = set()  # the event loop alone would forget them
+        self.talks = Talks(workspace)
         self.views: dict[str | None, object] = {}  # by page in a browser: another one when another chat opens there
         with gr.Row(elem_classes=["off-screen"]):
             self.opened, self.place, self.held, self.painted, self.asked_for = (
@@ -294,19 +209,18 @@ class _Page:
     def look_outputs(self) -> list[Any]:
         return [*self.shown, self.painted, self.asked_for, self.dataset]
 
-    def _read(self, model: str | None, system_line: str | None, *sampling: Any) -> _Terms:
+    def _read(self, model: str | None, system_line: str | None, *sampling: Any) -> Terms:
         if not model:
             raise InputError("No model is chosen. Choose one under “Model for the next answer”.")
-        return _Terms(ModelRef(model), system_line or "", self.sampling.read(sampling))
+        return Terms(ModelRef(model), system_line or "", self.sampling.read(sampling))
 
     # -- whose it is -----------------------------------------------------------------------------------------------
 
     def _own(self, chat: Any, by: str) -> Chat:
-        """The chat, if it is this person's: what people try out is not for their colleagues."""
-        found = self.store.chat(_number(chat, "chat"))
-        if found.author != by:
-            raise InputError(f"Chat {found.id} is somebody else's. Open one of your own, or start a new chat.")
-        return found
+        return self.talks.own_chat(_number(chat, "chat"), by)
+
+    def _own_turn(self, turn: Any, by: str) -> Turn:
+        return self.talks.own_turn(_number(turn, "turn"), by)
 
     def _is_own(self, opened: str, by: str) -> bool:
         """Whether the open chat is still there. An empty page is everybody's."""
@@ -314,11 +228,6 @@ class _Page:
             return not opened or bool(self._own(opened, by))
         except InputError:
             return False
-
-    def _own_turn(self, turn: Any, by: str) -> Turn:
-        found = self.store.turn(_number(turn, "turn"))
-        self._own(found.chat_id, by)
-        return found
 
     # -- what is shown ---------------------------------------------------------------------------------------------
 
@@ -395,7 +304,7 @@ class _Page:
 
     def _thread(self, chat: int, at: int | None) -> Thread:
         """While an answer grows, the path ends at its question: that is where it grows."""
-        going = self._going(chat)
+        going = self.talks.going(chat)
         return question_of(self.store, going.question.id) if going else read(self.store, chat, at)
 
     def _path(self, thread: Thread, *, done: int | None = None, follow: bool = False) -> dict[Any, Any]:
@@ -409,20 +318,22 @@ class _Page:
             "turns": self._turns(thread),
             "empty": _EMPTY,
             "done": done,
-            "follow": follow and self._going(chat) is not None,
+            "follow": follow and self.talks.going(chat) is not None,
             "at": secrets.token_hex(4),
         }
         last = str(thread.steps[-1].turn.id) if thread.steps else ""
         return {self.opened: str(chat), self.place: last, self.tree: _painted(value), **self._buttons(chat)}
 
     def _turns(self, thread: Thread) -> list[dict[str, Any]]:
-        waits = thread.waits and self._going(thread.chat.id) is None
-        left = {model: self._leaves(model) for model in {step.turn.model for step in thread.steps if step.turn.model}}
+        waits = thread.waits and self.talks.going(thread.chat.id) is None
+        left = {
+            model: self.talks.leaves(model) for model in {step.turn.model for step in thread.steps if step.turn.model}
+        }
         last = thread.steps[-1] if thread.steps else None
         return [_turn(step, waits=waits and step is last, left=left.get(step.turn.model, "")) for step in thread.steps]
 
     def _buttons(self, chat: int | None) -> dict[Any, Any]:
-        is_going = chat is not None and self._going(chat) is not None
+        is_going = chat is not None and self.talks.going(chat) is not None
         return {self.stop: gr.Button(interactive=is_going), self.send: gr.Button(interactive=not is_going)}
 
     def _nothing_held(self) -> dict[Any, Any]:
@@ -477,20 +388,13 @@ class _Page:
             mark = notice(str(error), "caution")
         return f'{mark}<p class="quiet">{beside} {_KEYS}</p>'
 
-    def _leaves(self, model: str) -> str:
-        try:
-            found = whereabouts(ModelRef(model), self.store)
-        except StudioError:  # an endpoint that was removed since: where it was is not known any more
-            return ""
-        return found.sentence if found.leaves else ""
-
     # -- asking ----------------------------------------------------------------------------------------------------
 
     async def send_message(
         self, request: gr.Request, opened: str, place: str, held: str, words: str, *terms: Any
     ) -> AsyncIterator[list[Any]]:
         """What is in the box, after the last answer of the path."""
-        wanted = _Wanted("say", _number_or_none(place), words or "", _number_or_none(opened))
+        wanted = Wanted("say", _number_or_none(place), words or "", _number_or_none(opened))
         async for row in self._streamed(request, self._answered(user_of(request), wanted, terms)):
             yield row
 
@@ -512,7 +416,7 @@ class _Page:
         if told.get("do") not in ("edit", "again"):
             raise InputError(f"A turn cannot be asked to '{told.get('do')}'.")
         turn, chat = _number(told.get("turn"), "turn"), _number_or_none(opened)
-        wanted = _Wanted(told["do"], turn, str(told.get("text") or ""), chat)
+        wanted = Wanted(told["do"], turn, str(told.get("text") or ""), chat)
         async for row in self._streamed(request, self._answered(user_of(request), wanted, terms)):
             yield row
 
@@ -520,7 +424,7 @@ class _Page:
         """An answer that grows already, for a page that opened meanwhile."""
         by = user_of(request)
         chat = self._own(opened, by).id
-        going = self._going(chat)
+        going = self.talks.going(chat)
         if going is None:  # it ended before anybody looked
             yield _row(self.talked, self._path(read(self.store, chat, _number_or_none(place))))
             return
@@ -557,19 +461,19 @@ class _Page:
     async def stop_answer(self, request: gr.Request, opened: str) -> None:
         """Outside the queue, so that it never waits behind what it stops; the page that watches shows what was said."""
         try:
-            going = self._going(self._own(opened, user_of(request)).id) if opened else None
+            going = self.talks.going(self._own(opened, user_of(request)).id) if opened else None
             if going is not None:
                 await going.stop()
         except StudioError as error:
             log.warning("An answer could not be stopped: %s", error)
 
-    async def _answered(self, by: str, wanted: _Wanted, terms: Sequence[Any]) -> AsyncGenerator[dict[Any, Any], None]:
+    async def _answered(self, by: str, wanted: Wanted, terms: Sequence[Any]) -> AsyncGenerator[dict[Any, Any], None]:
         """Everything the page shows from the question on. What speaks against asking is said beside the box."""
         yield {self.send: gr.Button(interactive=False), self.said: "", **self._nothing_held()}
         chat = wanted.chat
         try:
             given = self._read(*terms)
-            beginning = self._kept_alive(self._begin(wanted, given, by))
+            beginning = self.talks.begin(wanted, given, by)
             if not (await asyncio.wait({beginning}, timeout=_PATIENCE))[0]:
                 yield {self.said: progress(None, f"{given.ref} is getting ready")}
                 await asyncio.wait({beginning})
@@ -587,88 +491,21 @@ class _Page:
             yield self._buttons(chat)
             raise
 
-    def _kept_alive(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """A task that goes on when its page closes: a question that was sent is asked, however long a model takes to load."""
-        task = asyncio.create_task(work)
-        self.beginning.add(task)
-        task.add_done_callback(self.beginning.discard)
-        return task
-
-    def _begun(self, going: _Answering, wanted: _Wanted, by: str) -> dict[Any, Any]:
+    def _begun(self, going: Answering, wanted: Wanted, by: str) -> dict[Any, Any]:
         chat = going.question.chat_id
         done = wanted.turn if wanted.do == "edit" else None
         sent = {self.message: ""} if wanted.do == "say" else {}
         path = self._path(self._thread(chat, None), done=done)
         return {**path, **self._relisted(by, chat), **sent, self.tail: _tail(going)}
 
-    async def _begin(self, wanted: _Wanted, terms: _Terms, by: str) -> tuple[_Answering | None, Fit]:
-        """The answer on its way; None where the conversation does not fit and nobody allowed to cut it."""
-        chat = self._chat_of(wanted, by)
-        # The store says the same, but only after an empty chat was started.
-        if wanted.do != "again" and not wanted.text.strip():
-            raise InputError("The question is empty. Write what the model should answer.")
-        if terms.ref.kind in ("embedded", "run", "dir"):
-            self.workspace.weights(terms.ref, wait=False)  # while it converts, a sentence says how far it is
-        backend = self.workspace.backend(terms.ref)
-        if chat is not None and (chat.system, chat.model) != (terms.system, str(terms.ref)):
-            self.store.change_chat(chat.id, system=terms.system, model=terms.ref)
-        found = await fit(backend, self._conversation(wanted, terms), terms.sampling)
-        if found.left_out > wanted.left_out:
-            return None, found
-        if chat is not None and self._going(chat.id) is not None:
-            raise Conflict("An answer is on its way in this chat. Wait for it, or press Stop.")
-        stream = backend.stream(found.messages, terms.sampling)  # a model that cannot is refused before it is written
-        question = self._put(wanted, chat, terms, by)
-        who = _Who(terms.ref, self._leaves(str(terms.ref)))
-        keep = partial(
-            record,
-            self.store,
-            question.id,
-            terms.ref,
-            ticket=secrets.token_hex(8),
-            messages=found.messages,
-            sampling=terms.sampling,
-            author=by,
-        )
-        going = self.answers[question.chat_id] = _Answering(question, who, stream, keep)
-        going.task.add_done_callback(lambda _: self._over(going))
-        return going, found
-
-    def _chat_of(self, wanted: _Wanted, by: str) -> Chat | None:
-        if wanted.turn is None:
-            return self._own(wanted.chat, by) if wanted.chat else None
-        turn = self._own_turn(wanted.turn, by)
-        if wanted.do == "say" and turn.is_question:
-            raise InputError("The last question has no answer yet. Press “Have it answered”, or edit it.")
-        return self.store.chat(turn.chat_id)
-
-    def _conversation(self, wanted: _Wanted, terms: _Terms) -> list[Message]:
-        """What would be sent, before anything is written."""
-        if wanted.turn is None:
-            return [*([system(terms.system)] if terms.system.strip() else []), user(wanted.text)]
-        before = question_of(self.store, wanted.turn).messages
-        if wanted.do == "again":
-            return before
-        said = before[:-1] if wanted.do == "edit" else [*before, assistant(self.store.turn(wanted.turn).content)]
-        return [*said, user(wanted.text)]
-
-    def _put(self, wanted: _Wanted, chat: Chat | None, terms: _Terms, by: str) -> Turn:
-        """The question as a turn."""
-        if wanted.do == "edit" and wanted.turn is not None:
-            return edit(self.store, wanted.turn, wanted.text, author=by)
-        if wanted.do == "again" and wanted.turn is not None:
-            return question_of(self.store, wanted.turn).turns[-1]
-        chat = chat or self.store.start_chat(terms.ref, author=by, system=terms.system)
-        return ask(self.store, chat.id, wanted.text, after=wanted.turn, author=by)
-
-    async def _watched(self, going: _Answering, by: str) -> AsyncGenerator[dict[Any, Any], None]:
+    async def _watched(self, going: Answering, by: str) -> AsyncGenerator[dict[Any, Any], None]:
         """Its words as they come, then the conversation that has it."""
         async for _ in going.watched():
             yield {self.tail: _tail(going)}
         yield self._after(going, by)
         going.check()
 
-    def _after(self, going: _Answering, by: str) -> dict[Any, Any]:
+    def _after(self, going: Answering, by: str) -> dict[Any, Any]:
         chat, last = going.question.chat_id, going.answer or going.question
         said = {self.said: notice(going.trouble, "bad")} if going.trouble else {}
         try:
@@ -677,7 +514,7 @@ class _Page:
             return {**self._open(None, None, by), **said}
         return {**shown, **self._relisted(by, chat), self.tail: "", **said}
 
-    def _held_back(self, wanted: _Wanted, found: Fit) -> dict[Any, Any]:
+    def _held_back(self, wanted: Wanted, found: Fit) -> dict[Any, Any]:
         return {
             self.held: json.dumps(asdict(wanted)),
             self.said: notice(found.sentence, "caution"),
@@ -687,14 +524,6 @@ class _Page:
 
     def let_it_be(self) -> list[Any]:
         return _row(self.talked, {**self._nothing_held(), self.said: ""})
-
-    def _going(self, chat: int) -> _Answering | None:
-        going = self.answers.get(chat)
-        return going if going is not None and not going.task.done() else None
-
-    def _over(self, going: _Answering) -> None:
-        if self.answers.get(going.question.chat_id) is going:
-            del self.answers[going.question.chat_id]
 
     # -- one turn --------------------------------------------------------------------------------------------------
 
@@ -771,7 +600,7 @@ class _Page:
         """Then an empty one is open."""
         by = user_of(request)
         chat = self._own(opened, by)
-        if (going := self._going(chat.id)) is not None:
+        if (going := self.talks.going(chat.id)) is not None:
             await going.stop()
         self._turn_page(request)
         self.store.delete_chat(chat.id)
@@ -902,9 +731,9 @@ def _serve(page: _Page) -> None:
         """Ask after an answer (or in a new chat) and wait for what is said. Where the conversation is too long for the
         model, nothing is asked and `held` says why: allow `left_out` of the oldest questions, or shorten it."""
         by = user_of(request)
-        terms = _Terms(ModelRef(model or str(EMBEDDED)), system_line, fill_in(Sampling, sampling or {}))
-        wanted = _Wanted("say", after or None, text, chat or None, left_out)
-        going, found = await page._begin(wanted, terms, by)
+        terms = Terms(ModelRef(model or str(EMBEDDED)), system_line, fill_in(Sampling, sampling or {}))
+        wanted = Wanted("say", after or None, text, chat or None, left_out)
+        going, found = await page.talks.begin(wanted, terms, by)
         if going is None:
             return {"held": found.sentence, "left_out": found.left_out}
         await asyncio.wait({going.task})
@@ -963,14 +792,14 @@ def _painted(value: Mapping[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False).replace("<", "\\u003c")  # no tag, wherever it ends up
 
 
-def _tail(going: _Answering) -> str:
+def _tail(going: Answering) -> str:
     """What travels while an answer grows: who gives it, and on the next line its words, escaped as in JSON.
 
     The longer text begins with the shorter one, so Gradio sends only what was added.
     """
     text = going.partial.text
     note = "answering" if text else "reading the question"
-    told = {"chat": going.question.chat_id, "who": str(going.who.ref), "left": going.who.left, "note": note}
+    told = {"chat": going.question.chat_id, "who": str(going.ref), "left": going.left, "note": note}
     return f"{_painted(told)}\n{json.dumps(text)[1:-1]}".replace("<", "\\u003c")
 
 
@@ -987,10 +816,10 @@ def _chat_cell(chat: Chat) -> str:
     return f'<b class="clamp">{title}</b><span class="quiet">{html.escape(chat.model)}</span>'
 
 
-def _held(text: str) -> _Wanted:
+def _held(text: str) -> Wanted:
     try:
         told = json.loads(text or "{}")
-        return _Wanted(str(told["do"]), told["turn"], str(told["text"]), told["chat"], int(told["left_out"]))
+        return Wanted(str(told["do"]), told["turn"], str(told["text"]), told["chat"], int(told["left_out"]))
     except (ValueError, TypeError, KeyError, AttributeError):
         raise InputError("Nothing waits to be sent. Write a message, and press Send.") from None
 

@@ -12,7 +12,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -73,10 +73,10 @@ _CHANGES: tuple[tuple[str, Change], ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class ChecksWidgets(TabWidgets):
-    """`check` holds the number of the open check, which is a job's; a prompt written to `wanted` is put into the form."""
+    """`check` holds the number of the open check, which is a job's. `take` puts a prompt and its examples into the form."""
 
     check: gr.Textbox
-    wanted: gr.Textbox
+    take: Refresh
 
 
 def build(workspace: Workspace) -> ChecksWidgets:
@@ -89,7 +89,7 @@ def build(workspace: Workspace) -> ChecksWidgets:
         refresh=Refresh(page.look, page.look_inputs, page.look_outputs),
         links={"check": page.check},
         check=page.check,
-        wanted=page.wanted,
+        take=Refresh(page.take, [page.painted], page.taken),
     )
 
 
@@ -126,9 +126,9 @@ class _Page:
             elem_classes=["check-question"],
             elem_id="check-question",
         )
-        self.check, self.painted, self.key, self.wanted = (
+        self.check, self.painted, self.key = (
             gr.Textbox("", label=label, visible="hidden")
-            for label in ("Open check", "Checks painted", "Key of the next check", "Prompt that is to be checked")
+            for label in ("Open check", "Checks painted", "Key of the next check")
         )
         self.empty = empty_state(
             "There is no open set to check prompts on. Freeze a dataset under Dataset, and its validation rows are one.",
@@ -439,12 +439,17 @@ class _Page:
         except UNREADABLE:
             return ""  # which the report says
 
-    def want(self, wanted: str) -> list[Any]:
-        """The form asks whether this prompt helps, and no past check is open."""
-        if not wanted:
-            return [gr.skip()] * 5
-        anew = str(_Painted(question="none"))  # so that it is not the first look, which opens the newest check
-        return ["", Helps.kind, wanted, "", anew]
+    @property
+    def taken(self) -> list[Any]:
+        """Outputs of `take`."""
+        return [self.question, self.fields["template"], self.fields["examples"], self.check, self.painted]
+
+    def take(self, given: str, painted: str) -> list[Any]:
+        """The form asks whether a prompt helps, with the examples it is shown with; no past check is open."""
+        template, _, examples = given.partition(" ")
+        # Not "", so that it is not the first look, which opens the newest check.
+        anew = replace(_Painted.read(painted), question="none", check="", report="")
+        return [Helps.kind, template, examples or gr.skip(), "", str(anew)]
 
     def load_example(self) -> str:
         """The example's sets are in; the page is painted anew."""
@@ -582,14 +587,6 @@ def _wire_form(page: _Page) -> None:
 
 
 def _wire_checks(page: _Page) -> None:
-    page.wanted.change(
-        handler(page.want),
-        page.wanted,
-        [page.wanted, page.question, page.fields["template"], page.check, page.painted],
-        queue=False,
-        api_name="want_check",
-        **_QUIET,
-    ).then(**_look(page))
     page.cancel.click(handler(page.stop), page.check, None, api_name="cancel_check", **_QUIET).then(**_look(page))
     page.save.click(handler(page.keep), [page.check, page.name], page.now, api_name="keep_winner", **_QUIET).then(
         **_look(page)

@@ -15,7 +15,7 @@ from studio.backends import Partial
 from studio.prompts import word_diff
 from studio.specs import ModelRef, TokenLogprob
 
-__all__ = ["COLUMNS", "NOBODY", "Column", "answer_column", "differences", "head", "probabilities"]
+__all__ = ["COLUMNS", "NOBODY", "Column", "answer_column", "differences", "head", "own_words", "probabilities"]
 
 COLUMNS = 4
 NOBODY = ""  # a column that is off, and "as on the left"
@@ -28,6 +28,7 @@ class Column:
 
     box: gr.Column
     model: gr.Dropdown
+    own: gr.Accordion
     template: gr.Dropdown
     temperature: gr.Textbox
     head: gr.HTML
@@ -50,13 +51,20 @@ class Column:
         return [self.head, self.text, self.ticket, self.keep, self.send, self.marks]
 
 
+def own_words(template: str, temperature: str) -> str:
+    """What a column has of its own, as the heading over it."""
+    own = [template] if template else []
+    own += [f"temperature {temperature}"] if str(temperature or "").strip() else []
+    return f"Here: {', '.join(own)}" if own else "Another prompt or temperature here"
+
+
 def answer_column(number: int, models: list[tuple[str, str]], prompts: list[tuple[str, str]], model: str) -> Column:
     """Column `number` from 0; those without a model are hidden until somebody adds them."""
     with card(visible=bool(model), min_width=260, elem_classes=["answer"], elem_id=f"answer-card-{number + 1}") as box:
         choice = live_dropdown(
             [("No model", NOBODY), *models], value=model, label=f"Model {number + 1}", elem_id=f"model-{number + 1}"
         )
-        with gr.Accordion("Another prompt or temperature here", open=False, elem_classes=["more"]):
+        with gr.Accordion(own_words(NOBODY, ""), open=False, elem_classes=["more"]) as own:
             template = live_dropdown([("As on the left", NOBODY), *prompts], value=NOBODY, label=f"Prompt {number + 1}")
             temperature = gr.Textbox("", label=f"Temperature {number + 1}", placeholder="As on the left")
         line = markup(head(None, None))
@@ -77,7 +85,7 @@ def answer_column(number: int, models: list[tuple[str, str]], prompts: list[tupl
             again = gr.Button("Ask this one", size="sm", min_width=0, scale=0)
             look = gr.Button("Probabilities", size="sm", min_width=0, scale=0)
         marks = markup("")
-    return Column(box, choice, template, temperature, line, text, ticket, keep, send, again, look, marks)
+    return Column(box, choice, own, template, temperature, line, text, ticket, keep, send, again, look, marks)
 
 
 def head(ref: ModelRef | None, partial: Partial | None, *, elsewhere: str = "", price: str = "") -> str:

@@ -18,9 +18,8 @@ from studio.fields import complaints
 from studio.prompts import Template, changed_fields, find_template, from_yaml, save_template, template, to_yaml
 from studio.store import Store
 
-__all__ = ["FILE", "Editor", "editor", "prompt_choices"]
+__all__ = ["Editor", "editor", "prompt_choices"]
 
-FILE = "prompt-as-yaml"
 
 _FIELDS = ("system", "user", "declares", "shots", "answer_after", "extra_tokens")
 
@@ -157,7 +156,7 @@ def editor(ref: str) -> Editor:
         save = gr.Button("Save version", size="sm", variant="primary", min_width=0, scale=0)
         revert = gr.Button("Undo my changes", size="sm", min_width=0, scale=0)
         download = gr.Button("Export YAML", size="sm", min_width=0, scale=0)
-        file = hidden_download(FILE)
+        file = hidden_download()
         upload = gr.UploadButton("Import YAML", size="sm", file_types=[".yaml", ".yml"], min_width=0, scale=0)
     history = live_dropdown([], label="Earlier versions", info="Shows what changed since.")
     change = markup("")

@@ -87,20 +87,20 @@ from studio.workspace import Workspace
 
 __all__ = ["EvaluateWidgets", "build"]
 
-_FILE = "evaluation-file"
-
 log = logging.getLogger(__name__)
 
 _DRAFT = "evaluate"
 _LISTED = 50
+_TAKEN = "taken"  # what was painted, once the columns of another page are among those to be read
 _REPAINTS = 20  # of the results while an evaluation goes on: figures are counted anew each time
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateWidgets(TabWidgets):
-    """`grid` holds the number of the evaluation that is shown."""
+    """`grid` holds the number of the evaluation that is shown. `take` puts columns (as JSON) to those that are there."""
 
     grid: gr.Textbox
+    take: Refresh
 
 
 def build(workspace: Workspace) -> EvaluateWidgets:
@@ -110,7 +110,10 @@ def build(workspace: Workspace) -> EvaluateWidgets:
     _wire_results(page)
     _serve(page)
     return EvaluateWidgets(
-        refresh=Refresh(page.look, page.look_inputs, page.look_outputs), links={"grid": page.grid}, grid=page.grid
+        refresh=Refresh(page.look, page.look_inputs, page.look_outputs),
+        links={"grid": page.grid},
+        grid=page.grid,
+        take=Refresh(page.take, [page.painted], [page.painted, page.setup, page.add, page.guidelines]),
     )
 
 
@@ -140,7 +143,7 @@ class _Page:
             self.figures = acting("Figures", elem_id="evaluation-figures")
             self._lay_out_tuning()
             self.rows = acting("Rows", elem_id="evaluation-rows")
-        self.file = hidden_download(_FILE)
+        self.file = hidden_download()
 
     def _lay_out_columns(self) -> None:
         with gr.Column(elem_classes=["card", "evaluate-columns"], min_width=320):
@@ -162,8 +165,8 @@ class _Page:
                 self.other = gr.Textbox(
                     "",
                     label="Other settings",
-                    info="One a line: a name for the column, a setting of its technique or sampling, a variable.",
-                    placeholder="name: Five votes\nvotes: 5\ntop_p: 0.9",
+                    info="One a line: a name for the column, passages of your documents, a setting, a variable.",
+                    placeholder="name: Five votes\nvotes: 5\npassages: 2",
                     lines=2,
                     max_lines=8,
                     min_width=320,
@@ -254,7 +257,7 @@ class _Page:
         offers = _Offers.of(self.workspace)
         if offers.token == offered:
             return offered, untouched(self.listed)
-        draft = {} if offered else self.store.draft(user, _DRAFT)
+        draft = {} if offered not in ("", _TAKEN) else self.store.draft(user, _DRAFT)
         if draft:
             columns, limit, repeats = restored(draft)
         settings = draft.get("metrics", {}) if draft else typed_metrics(metrics)
@@ -332,6 +335,14 @@ class _Page:
         changed = state.saved(column)
         return [changed.written(), board_html(changed), _add_button(changed)]
 
+    def take(self, request: gr.Request, given: str, painted: str) -> list[Any]:
+        """Put columns from another page to those that somebody has in mind; the page then reads them anew."""
+        user = user_of(request)
+        draft = self.store.draft(user, _DRAFT)
+        state = Columns.read(restored(draft)[0]).joined(Columns.read(given).columns)
+        self.store.save_draft(user, _DRAFT, {**draft, "columns": state.plain()})
+        return [_TAKEN, gr.Accordion(open=True), _add_button(state), gr.skip() if painted else self._told()]
+
     def act_on_columns(self, event: gr.EventData, columns: str) -> list[Any]:
         """Change, duplicate or remove one."""
         do, key = asked_for(event)
@@ -350,7 +361,8 @@ class _Page:
     def plan(self, request: gr.Request, *defined: Any) -> str:
         """What a start would take. Keeps the draft. Runs outside the queue, so it says what is wrong instead of raising."""
         try:
-            self._keep_draft(user_of(request), defined)
+            if defined[1]:  # a page that comes back has its set last, and what it holds until then is half a draft
+                self._keep_draft(user_of(request), defined)
             if not Columns.read(defined[0]).columns:
                 return NO_PLAN
             task = self._defined(defined)
@@ -498,7 +510,7 @@ def _wire_results(page: _Page) -> None:
             handler(page.act), [page.grid, page.view], outputs, trigger_mode="always_last", api_name=name, **_QUIET
         )
     saved = page.figures.save(handler(page.export), page.grid, page.file, api_name="export_evaluation", **_QUIET)
-    hand_over(saved, _FILE)
+    hand_over(saved, page.file)
     page.make.click(
         handler(page.make_set),
         [page.grid, page.view, page.questions, page.dataset],
@@ -646,6 +658,7 @@ def _distil(place: int, column: GridColumn, questions: str, dataset: str) -> Dis
         "a technique of its own": bool(column.technique),
         "settings of its technique": bool(column.knobs),
         "values for variables": bool(column.variables),
+        "passages of the documents": bool(column.passages),
         f"the sampling settings {', '.join(drawn)}": bool(drawn),
         "a seed for its examples and another one for its answers": len(seeds) > 1,
         "a selector with settings of its own": column.selector != selector(column.selector.name),

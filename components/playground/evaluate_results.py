@@ -506,12 +506,13 @@ def _prompt_html(workspace: Workspace, column: GridColumn, row: GridRow, cells: 
     try:
         template = find_template(workspace.store, column.template)
         shown = _examples(workspace, column, cells[0].examples)
-        asked = render(template, column.filled_in(template, row), shown)
+        asked = render(template, column.filled_in(template, row, workspace.store), shown)
         messages = technique_for(template, column).prepare(asked)
     except StudioError as error:
         return notice(f"The prompt cannot be shown: {error}", "caution")
-    is_from_bank = bool(shown) and not is_snapshot(column.bank)
-    words = "Prompt, with the bank's examples as they are now" if is_from_bank else "Prompt as it was sent"
+    moving = ["the bank's examples"] if shown and not is_snapshot(column.bank) else []
+    moving += ["the passages"] if column.passages else []
+    words = f"Prompt, with {' and '.join(moving)} as they are now" if moving else "Prompt as it was sent"
     turns = "".join(
         f'<p class="quiet">{turn.role}</p><div class="answer" dir="auto">{html.escape(turn.content)}</div>'
         for turn in messages

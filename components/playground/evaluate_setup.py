@@ -90,6 +90,10 @@ class Columns:
             return type(self)((*self.columns[: self.edited], column, *self.columns[self.edited + 1 :]))
         return self._with((*self.columns, column))
 
+    def joined(self, more: Sequence[GridColumn]) -> Self:
+        """With those of `more` that are not here yet."""
+        return self._with((*self.columns, *(column for column in more if column not in self.columns)))
+
     def after(self, do: str, place: int) -> Self:
         """Changed, duplicated or removed at a place from 0."""
         if not 0 <= place < len(self.columns):
@@ -171,11 +175,16 @@ def _marks(column: GridColumn) -> dict[str, str]:
         "max_tokens": f"up to {column.sampling.max_tokens:,} tokens",
         "technique": ", ".join(filter(None, (column.technique, knobs))),
         "examples": examples + source,
+        "passages": _passages(column.passages),
         "sampling": ", ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in drawn.items()),
         "variables": ", ".join(f"{name}: {value}" for name, value in column.variables.items()),
         "guidelines": f"guidelines “{told if len(told) <= 41 else told[:40].rstrip() + '…'}”" if told else "",
     }
     return {about: words for about, words in said.items() if words}
+
+
+def _passages(count: int) -> str:
+    return "" if not count else "1 passage of the documents" if count == 1 else f"{count} passages of the documents"
 
 
 def told_apart(columns: Sequence[GridColumn]) -> list[GridColumn]:
@@ -206,7 +215,7 @@ def column_of(store: Store, picked: Sequence[Any]) -> GridColumn:
     settings = _Settings.read(str(other or ""))
     way = technique_for(template, checked(GridColumn, plain))
     declared = [name for name in template.declares if name not in _STANDARD]
-    settings.refuse_others(("name", "seed", *_DRAWN, *way.knobs.model_fields, *declared))
+    settings.refuse_others(("name", "seed", "passages", *_DRAWN, *way.knobs.model_fields, *declared))
     sampling = {"temperature": temperature, "max_tokens": max_tokens, **settings.of(_DRAWN, way.knobs.model_fields)}
     seed = settings.values.get("seed")
     column = checked(
@@ -221,6 +230,7 @@ def column_of(store: Store, picked: Sequence[Any]) -> GridColumn:
             "k": _shots(shots),
             "bank": examples or "",
             "selector": selector(chosen or "fixed"),
+            "passages": settings.values.get("passages", 0),
             **({"seed": seed} if seed is not None else {}),
         },
     )
@@ -233,8 +243,8 @@ def column_of(store: Store, picked: Sequence[Any]) -> GridColumn:
 def picked_of(column: GridColumn) -> list[Any]:
     """A column in the pickers, in their order."""
     drawn = column.sampling.model_dump(exclude={"temperature", "max_tokens"}, exclude_defaults=True)
-    seed = {"seed": column.seed} if column.seed else {}
-    lines = {**({"name": column.label} if column.label else {}), **column.knobs, **drawn, **seed, **column.variables}
+    own = {"name": column.label, "seed": column.seed, "passages": column.passages}
+    lines = {**{name: value for name, value in own.items() if value}, **column.knobs, **drawn, **column.variables}
     return [
         column.template,
         str(column.model),

@@ -35,8 +35,10 @@ from components.frame import (
     untouched,
     user_of,
 )
-from components.playground.columns import COLUMNS, NOBODY, answer_column, differences, head, probabilities
-from components.playground.editor import FILE, Editor, editor, prompt_choices
+from components.playground.checks_report import UNREADABLE
+from components.playground.columns import COLUMNS, NOBODY, answer_column, differences, head, own_words, probabilities
+from components.playground.editor import Editor, editor, prompt_choices
+from components.playground.evaluate_setup import Columns
 from components.playground.looking import bar, likeliest, shown_parts, tokens
 from studio.backends import Backend, Partial, side_by_side
 from studio.errors import InputError, StudioError
@@ -54,6 +56,7 @@ from studio.prompts import (
 )
 from studio.prompts.budget import budget
 from studio.prompts.export import FORMATS, export
+from studio.prompts.grid import asked_like
 from studio.prompts.helps import Helps, help_of, help_verdict, newest_help
 from studio.prompts.onward import send_to_labeling
 from studio.prompts.reproduce import reproduction
@@ -69,18 +72,27 @@ __all__ = ["PlaygroundWidgets", "beside_base", "build"]
 
 _DRAFT = "playground"
 _FIRST = "zero-shot"  # what a new page has chosen
-_FILE = "reproduce-file"
 _NEXT = 10  # next tokens shown
 _MOST_REPEATS = 10
+
+
+@dataclass(frozen=True)
+class Given:
+    """What this page gives to another: the event by which, and the box that holds it then."""
+
+    by: Any
+    box: gr.Textbox
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlaygroundWidgets(TabWidgets):
     """`models` are the choices of the first two columns, and the second column: "try it" buttons of other tabs set them.
-    `to_check` gets the prompt of which somebody asks whether it helps, which another page can tell."""
+    Other pages go on from here: `to_check` gives the prompt of which somebody asks whether it helps, and after a space
+    its examples; `to_evaluate` the columns (as JSON) that somebody wants to see on a whole set."""
 
     models: tuple[Any, ...]
-    to_check: gr.Textbox
+    to_check: Given
+    to_evaluate: Given
 
 
 @dataclass(frozen=True)
@@ -141,13 +153,14 @@ def build(workspace: Workspace) -> PlaygroundWidgets:
     page = _Page(workspace)
     _wire_asking(page)
     _wire_looking(page)
-    _wire_checking(page)
+    to_check, to_evaluate = _wire_onward(page)
     _wire_editing(page)
     _wire_keeping(page)
     return PlaygroundWidgets(
         refresh=Refresh(page.again, [page.painted, *page.chosen], page.refreshed),
         models=(page.columns[0].model, page.columns[1].model, page.columns[1].box),
-        to_check=page.to_check,
+        to_check=to_check,
+        to_evaluate=to_evaluate,
         links={"model": page.columns[0].model, "beside": page.columns[1].model},
     )
 
@@ -160,6 +173,7 @@ class _Page:
         offers, prompts = _offers(workspace), prompt_choices(workspace.store, templates())
         self.painted = gr.Textbox("", label="Lists painted", visible="hidden")
         self.to_check = gr.Textbox("", label="Prompt to be checked", visible="hidden")
+        self.to_evaluate = gr.Textbox("", label="Columns to be evaluated", visible="hidden")
         with gr.Row(elem_classes=["playground"]):
             with gr.Column(scale=0, min_width=340, elem_classes=["side"]):
                 self.asking = self._question(prompts)
@@ -200,6 +214,7 @@ class _Page:
                     self.mark = gr.Checkbox(
                         False, label="Mark where answers differ from the first", container=False, min_width=200
                     )
+                    self.evaluate = gr.Button("Evaluate on a set", size="sm", min_width=0, scale=0)
                     self.pair = gr.Button("Send to labeling", size="sm", min_width=0, scale=0)
                 with gr.Row(elem_classes=["answers"]):
                     self.columns = tuple(
@@ -213,7 +228,7 @@ class _Page:
                     with actions():
                         self.code_button = gr.Button("Show the code", size="sm", min_width=0, scale=0)
                         self.reproduce = gr.Button("Reproduce file of this answer", size="sm", min_width=0, scale=0)
-                        self.file = hidden_download(_FILE)
+                        self.file = hidden_download()
                     self.code = gr.Code(label="Code", language="python", interactive=False, visible=False)
                     self.left_out = markup("")
         with card("Kept answers"):
@@ -383,16 +398,19 @@ class _Page:
                 log.warning("A stopped answer could not be recorded: %s", error)
 
     async def _prepared_answer(self, question: Question, cell: Sequence[Any]) -> _Answer:
-        model, other, temperature = cell
-        ref = ModelRef(model)
-        if other:
-            question = replace(question, template=other, draft=None)
-        if (given := _fraction(temperature, "Temperature")) is not None:
-            question = replace(question, sampling=_with_temperature(question.sampling, given))
+        ref, question = ModelRef(cell[0]), _of_cell(question, cell)
         backend = self._prepared(ref)
         composed = await question.composed(self.store, self.workspace.path, backend, self.memory)
         _ = composed.messages  # what cannot be rendered is said before anything is asked
         return _Answer(ref, backend, composed, secrets.token_hex(8), whereabouts(ref, self.store).sentence)
+
+    def as_columns(self, *values: Any) -> str:
+        """The columns as an evaluation asks them, as JSON."""
+        cells, rest = values[: 3 * COLUMNS], values[3 * COLUMNS :]
+        question = self.asking.read(self.workspace, rest)
+        asked = [cells[3 * n : 3 * n + 3] for n in range(COLUMNS) if cells[3 * n]]
+        columns = [asked_like(_of_cell(question, cell), ModelRef(cell[0]), self.store) for cell in asked]
+        return Columns(tuple(columns)).written()
 
     def _record(self, answer: _Answer, completion: Completion, author: str) -> None:
         record_answer(
@@ -455,9 +473,8 @@ class _Page:
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
-    async def preview(self, request: gr.Request, model: str, *values: Any) -> tuple[str, str, str, str]:
-        """The token bar, what the prompt shows, the prompt, and the editor's unsaved changes. Keeps the draft."""
-        self.store.save_draft(user_of(request), _DRAFT, self._draft_of(values))
+    async def preview(self, model: str, *values: Any) -> tuple[str, str, str, str]:
+        """The token bar, what the prompt shows, the prompt, and the editor's unsaved changes."""
         edit = self.asking.editor
         try:
             ref = str(values[0] or "plain")
@@ -480,8 +497,15 @@ class _Page:
             return bar(None, str(error)), "", "", ""
         return bar(found), shown_parts(composed), found.rendered.text, changes
 
-    def _draft_of(self, values: Sequence[Any]) -> dict[str, Any]:
-        return {"values": list(values), "template": values[0], "examples": values[5]}
+    async def keep_draft(self, request: gr.Request, *values: Any) -> None:
+        """What somebody typed and chose comes back after a reload.
+
+        Kept while the editor shows the chosen prompt: a page that comes back gets its texts first and its lists a moment
+        later, and what it holds in between is half a draft. Not in a thread, so that the last one sent is the last kept.
+        """
+        if values[self.asking.inputs.index(self.asking.editor.of)] == values[0]:
+            draft = {"values": list(values), "template": values[0], "examples": values[5]}
+            self.store.save_draft(user_of(request), _DRAFT, draft)
 
     async def _composed(self, model: str, values: Sequence[Any]) -> tuple[Backend, Composed]:
         question = self.asking.read(self.workspace, values)
@@ -516,15 +540,19 @@ class _Page:
         job = newest_help(self.store, ref)
         if job is None:
             return ""
-        task, verdict = job.task, help_verdict(help_of(self.store, job.id))
+        try:
+            task, verdict = job.task, help_verdict(help_of(self.store, job.id))
+        except UNREADABLE:  # of another version of the studio; the check itself says so
+            return ""
         link = f'<a href="?tab=playground&amp;check={job.id}">Check {job.id}</a>'
         where = html.escape(f"{task['model']} on {task['evaluation']}")
         return f'<p class="quiet">{link}, {where}: {html.escape(verdict.sentence)}</p>'
 
-    def opened(self, ref: str, in_editor: str) -> list[Any]:
+    def opened(self, ref: str, in_editor: str, name_to_save: str) -> list[Any]:
         """A prompt was chosen: its words, its editor, and whether it has variables of its own.
 
-        An editor that holds this prompt already has it from a draft, with changes that are not saved yet.
+        An editor that holds this prompt already has it from a draft, with changes that are not saved yet, and a name that
+        somebody typed since stays.
         """
         chosen = find_template(self.store, ref)
         own = [name for name in chosen.variables if name not in ("instruction", "context", "guidelines")]
@@ -533,6 +561,8 @@ class _Page:
         shown = edit.show(self.store, ref)
         if in_editor == ref:
             shown[: len(edit.inputs) + 1] = [gr.skip()] * (len(edit.inputs) + 1)
+            if name_to_save != edit.name.value:  # that of a new page
+                shown[len(edit.inputs) + 1] = gr.skip()
         return [self.about(ref), more, *shown]
 
     # -- editing ---------------------------------------------------------------------------------------------------
@@ -575,6 +605,10 @@ class _Page:
         given = [ticket for ticket in tickets if ticket]
         if len(given) < 2:
             raise InputError("Ranking takes two answers. Ask two columns first.")
+        if not all(self.store.has_completion(ticket) for ticket in given):
+            raise InputError(
+                "An answer is not finished, or could not be given. Wait for it or ask again; then send them."
+            )
         send_to_labeling(self.store, given, author=user_of(request))
         gr.Success("These answers wait under Labeling, in the batch “playground”.", duration=3)
 
@@ -599,6 +633,16 @@ class _Page:
         if not ticket:
             raise InputError(f"Column {which} has no answer yet. Ask first.")
         return self.store.completion(ticket)
+
+
+def _of_cell(question: Question, cell: Sequence[Any]) -> Question:
+    """The question as one column asks it: with a prompt and a temperature of its own, if it has them."""
+    _, other, temperature = cell
+    if other:
+        question = replace(question, template=other, draft=None)
+    if (given := _fraction(temperature, "Temperature")) is not None:
+        question = replace(question, sampling=_with_temperature(question.sampling, given))
+    return question
 
 
 @dataclass(frozen=True)
@@ -699,8 +743,17 @@ def _wire_columns(page: _Page) -> None:
         queue=False,
         **quiet,
     )
+    for column in page.columns:
+        gr.on(
+            [column.template.change, column.temperature.change],
+            handler(lambda template, temperature: gr.Accordion(label=own_words(template or "", temperature or ""))),
+            [column.template, column.temperature],
+            column.own,
+            queue=False,
+            **quiet,
+        )
     page.columns[0].model.change(
-        handler(lambda ref: _terms(page.workspace, ref)), page.columns[0].model, page.terms, **quiet
+        handler(lambda ref: _terms(page.workspace, ref)), page.columns[0].model, page.terms, queue=False, **quiet
     )
 
 
@@ -718,10 +771,22 @@ def _wire_looking(page: _Page) -> None:
         api_name="preview",
         api_visibility="private",
     )
+    # Apart from the preview, which waits for the engine.
+    gr.on(
+        [widget.change for widget in page.asking.inputs],
+        handler(page.keep_draft),
+        page.asking.inputs,
+        queue=False,
+        show_progress="hidden",
+        trigger_mode="always_last",
+        api_name="keep_draft",
+        api_visibility="private",
+    )
     page.asking.template.change(
         handler(page.opened),
-        [page.asking.template, page.asking.editor.of],
+        [page.asking.template, page.asking.editor.of, page.asking.editor.name],
         [page.summary, page.asking.more, *_about_editor(page)],
+        queue=False,
         show_progress="hidden",
         api_visibility="private",
     )
@@ -731,22 +796,24 @@ def _wire_looking(page: _Page) -> None:
         column.look.click(handler(page.colour), column.ticket, column.marks, api_name=f"probabilities_{number}")
 
 
-def _wire_checking(page: _Page) -> None:
-    template, edit = page.asking.template, page.asking.editor
+def _wire_onward(page: _Page) -> tuple[Given, Given]:
+    """To the pages that measure: they ask saved prompts."""
+    template, examples, edit = page.asking.template, page.asking.examples, page.asking.editor
 
-    def checkable(ref: str, *edited: Any) -> str:
+    def checkable(ref: str, shown: str | None, *edited: Any) -> str:
         if edit.draft(page.store, ref, edited) is not None:
             raise InputError("A check asks the saved prompt, and your edits are not saved. Save or revert them first.")
-        return ref
+        return f"{ref} {shown or ''}"
 
-    page.helps.click(
-        handler(checkable),
-        [template, *edit.inputs],
-        page.to_check,
-        api_name="to_check",
-        show_progress="hidden",
-        api_visibility="private",
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    given = [template, examples, *edit.inputs]
+    to_check = page.helps.click(handler(checkable), given, page.to_check, api_name="to_check", **quiet)
+    cells = [box for column in page.columns for box in column.inputs]
+    given = [*cells, *page.asking.inputs]
+    to_evaluate = page.evaluate.click(
+        handler(page.as_columns), given, page.to_evaluate, api_name="to_evaluate", **quiet
     )
+    return Given(to_check, page.to_check), Given(to_evaluate, page.to_evaluate)
 
 
 def _about_editor(page: _Page) -> list[Any]:
@@ -775,7 +842,7 @@ def _wire_editing(page: _Page) -> None:
         edit.file,
         api_name="export_prompt",
     )
-    hand_over(written, FILE)
+    hand_over(written, edit.file)
     edit.upload.upload(handler(page.bring), edit.upload, chosen, api_name="import_prompt")
 
 
@@ -794,7 +861,7 @@ def _wire_keeping(page: _Page) -> None:
         handler(page.take_code), [page.which, page.format, *tickets], [page.code, page.left_out], api_name="export_code"
     )
     made = page.reproduce.click(handler(page.take_file), [page.which, *tickets], page.file, api_name="reproduce_file")
-    hand_over(made, _FILE)
+    hand_over(made, page.file)
 
 
 def beside_base(workspace: Workspace, run: str) -> list[Any]:

@@ -45,7 +45,7 @@ class Compare(Task):
         ("plain", "zero-shot", "few-shot", "chain-of-thought"),
         title="Prompts to try",
         min_length=1,
-        description="Each is tried on the development set; the best goes on.",
+        description="Each is tried on the development set; the best goes on. One alone is taken as it is.",
     )
     max_tokens: int = Field(110, ge=8, le=1024, title="Max tokens", description="Longest answer, in tokens.")
     seed: int = Field(0, ge=0, title="Seed", description="Decides which examples few-shot prompts show.")
@@ -69,6 +69,11 @@ class Compare(Task):
         """Who answers the frozen set, lowest rung first."""
         found = {"L1": self.base, "L2": self.tuned}
         return found | {"L3": self.aligned} if self.aligned else found
+
+    @property
+    def tried(self) -> tuple[str, ...]:
+        """The prompts that the development set is asked with; a single one needs no choosing."""
+        return self.templates if len(self.templates) > 1 else ()
 
     def check(self, store: Store) -> None:
         self._check_models(store)
@@ -109,21 +114,21 @@ class Compare(Task):
             choose_examples(rows, template(name).shots, self.seed)  # raises now rather than after the first prompts
         development, frozen = run.store.snapshot(self.development), run.store.snapshot(self.evaluation)
         looks = len(self.rungs) * (2 if self.reward else 1)  # each rung answers, and may be scored
-        total, done = len(self.templates) * development.rows + looks * frozen.rows, 0
+        total, done = len(self.tried) * development.rows + looks * frozen.rows, 0
 
         def contender(model: ModelRef, name: str, rung: str) -> Contender:
             return Contender(model, template(name), rung, self.guidelines, self.examples, rows, self.seed)
 
         try:
             tried: list[Evaluation] = []
-            for name in self.templates:
+            for name in self.tried:
                 run.say(f"Trying the prompt '{template(name).title}' on {development.rows} development items.")
                 tried.append(
                     await measure(run, self.development, contender(self.base, name, ""), sampling, done, total)
                 )
                 done += development.rows
-            best = max(tried, key=lambda e: e.score)
-            name = best.template.partition("#")[0]
+            best = max(tried, key=lambda e: e.score, default=None)
+            name = best.template.partition("#")[0] if best else self.templates[0]
             measured: dict[str, Evaluation] = {}
             for rung, model in self.rungs.items():
                 way = name if rung == "L1" else "plain"

@@ -279,7 +279,7 @@ def _literally(code: str) -> str:
 
 def _no_variable(name: str, declared: Sequence[str]) -> str:
     meant = did_you_mean(name, declared) or f" Declared are: {', '.join(declared)}."
-    return f"there is no variable '{name}'.{meant}"
+    return f"there is no variable '{name}'.{meant} A new one is added under Variables."
 
 
 # -- what may be said ----------------------------------------------------------------------------------------

@@ -108,7 +108,7 @@ def plan(store: Store, task: Compare) -> Plan:
     """How many answers a task will ask for at most; raises InputError when the task cannot work."""
     task.check(store)
     development, frozen = store.snapshot(task.development).rows, store.snapshot(task.evaluation).rows
-    return Plan(len(task.templates), development, frozen, len(task.rungs), task.reward is not None)
+    return Plan(len(task.tried), development, frozen, len(task.rungs), task.reward is not None)
 
 
 def comparisons(store: Store, limit: int = 30) -> list[Job]:

@@ -76,6 +76,11 @@ class CompletionVerbs(Database):
             raise NotFound("There is no answer here that could be kept. Ask first, or ask again.")
         return Answer(**row)
 
+    def has_completion(self, ticket: str) -> bool:
+        """Whether the answer of that ticket is recorded: one that still grows is not."""
+        with self._read() as c:
+            return c.execute(sa.select(t.completions.c.id).where(t.completions.c.ticket == ticket)).first() is not None
+
     def keep_completion(self, ticket: str) -> Answer:
         """Mark an answer as kept; keeping it twice changes nothing."""
         answer = self.completion(ticket)

@@ -524,15 +524,16 @@ def test_a_prompt_that_another_page_asks_about_is_in_the_form_with_no_past_check
     past = Desk(scripted)
     past.switch("fragility")
     past.begin(prompt_to_check="few-shot")
-    desk = Desk(scripted) if looked else Desk(scripted, look=False)
-    desk.values[desk.widgets.wanted._id] = "summary"
-    desk.do("want_check")
-    desk.look()
-    assert (desk["What to check"], desk["Prompt to check"], desk["Open check"]) == ("helps", "summary", "")
-    assert (desk.sees("Technique to check"), desk.sees("What is changed")) == (True, False)
-    desk.look()  # and again: it was handed over once
-    assert desk["Prompt to check"] == "summary"
-    assert desk["Prompt that is to be checked"] == ""
+    scripted.store.freeze(scripted.path, "data", "newer", [{"instruction": "a", "response": "b"}], author="ann")
+    desk = Desk(scripted, look=looked)
+    take = desk.widgets.take
+    for block, value in zip(take.outputs, take.fn(f"summary {RECORDS}", desk["Checks painted"]), strict=True):
+        desk._update(block, value)
+    for _ in range(2):
+        desk.look()
+        assert (desk["What to check"], desk["Prompt to check"], desk["Open check"]) == ("helps", "summary", "")
+        assert desk["Take examples from"] == RECORDS
+        assert (desk.sees("Technique to check"), desk.sees("What is changed")) == (True, False)
 
 
 def test_past_checks_are_listed_newest_first_and_open_with_their_question(scripted):

@@ -335,6 +335,34 @@ def test_the_plan_counts_every_answer(bench: Bench) -> None:
     assert (size.prompts, size.development, size.frozen, size.answers) == (2, 2, 60, 124)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {},
+            "First echo: tries 2 prompts on 2 development items. Then it, with the best of them, and run:7 answer the 60 items",
+        ),
+        ({"templates": ("zero-shot",)}, "echo:, with 'Zero-shot', and run:7 answer the 60 items"),
+    ],
+    ids=["prompts to choose from", "a single prompt"],
+)
+def test_the_plan_is_a_sentence(bench: Bench, changes: dict[str, Any], said: str) -> None:
+    task = bench.task(**changes)
+    words = re.sub(r"<[^>]+>", "", html.unescape(compare._plan_html(task, plan(bench.store, task))))
+    assert words.startswith(said)
+
+
+def test_three_rungs_are_a_sentence_too(bench: Bench) -> None:
+    reward, aligned = bench.align()
+    task = bench.task(aligned=aligned, reward=reward, templates=("zero-shot",))
+    words = re.sub(r"<[^>]+>", "", html.unescape(compare._plan_html(task, plan(bench.store, task))))
+    assert words.startswith(f"echo:, with 'Zero-shot', run:7 and {aligned} answer the 60 items")
+
+
+def test_a_single_prompt_is_shown_without_a_choice() -> None:
+    assert "Zero-shot was the only one" in compare._tried_html((), "zero-shot")
+
+
 def test_the_newest_run_and_the_sets_of_its_dataset_are_proposed(bench: Bench) -> None:
     proposed = propose(bench.store)
     assert (proposed.base, proposed.tuned) == ("echo:", "run:7")

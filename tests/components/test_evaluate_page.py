@@ -20,7 +20,7 @@ from studio.errors import NotFound
 from studio.jobs import run_here
 from studio.prompts import save_template, template
 from studio.prompts.grid import Grid, GridColumn, grid_report
-from studio.specs import Sampling
+from studio.specs import ModelRef, Sampling
 from studio.store import GridCell, Job
 from studio.workspace import Workspace
 from tests.fixtures_components import call
@@ -429,6 +429,42 @@ def test_what_was_being_put_together_comes_back_after_a_reload(desk, project):
     board = {metric["name"]: metric for metric in again["Metrics"]["metrics"]}
     assert [name for name, metric in board.items() if metric["on"]] == ["regex"]
     assert board["regex"]["fields"][0]["value"] == "Next step"
+
+
+def test_half_a_page_is_no_draft(desk, project):
+    desk.add(other_settings="name: Mine")
+    desk.type(evaluate_on="data:brackenfold@1#test", rows_at_most=7)
+    desk.do("plan")
+    half = Desk(project)
+    half.do("plan")  # before its lists are there
+    again = Desk(project)
+    again.look()
+    assert (again["Evaluate on"], again["Rows at most"]) == ("data:brackenfold@1#test", 7)
+    assert [column.label for column in again.columns] == ["Mine"]
+
+
+@pytest.mark.parametrize("opened", [False, True], ids=["first look", "open page"])
+def test_columns_of_the_prompt_page_join_those_that_are_there(project, opened):
+    before = Desk(project)
+    before.look()
+    before.add(other_settings="name: Mine", column_guidelines="")
+    before.do("plan")
+    desk = Desk(project)
+    if opened:
+        desk.look()
+    more = Columns((GridColumn(template="zero-shot", model=ModelRef("echo:"), guidelines="Be brief."),))
+    for _ in range(2):  # the second time they are there already
+        take = desk.widgets.take
+        for block, value in zip(
+            take.outputs, take.fn(gr.Request(username="owner"), more.written(), desk["Evaluation painted"]), strict=True
+        ):
+            desk._update(block, value)
+        desk.look()
+    assert [(column.title, column.guidelines) for column in desk.columns] == [
+        ("Mine", ""),
+        ("zero-shot · echo:", "Be brief."),
+    ]
+    assert "zero-shot" in desk["Columns of the evaluation"]
 
 
 def test_a_later_look_leaves_alone_what_somebody_chose_or_typed(desk, project):

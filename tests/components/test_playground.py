@@ -12,6 +12,7 @@ from gradio.helpers import special_args
 from components import playground
 from components.frame import untouched
 from components.playground import columns, looking, prompt
+from components.playground.evaluate_setup import Columns
 from studio.backends import Partial
 from studio.models import EMBEDDED
 from studio.specs import ModelRef, TokenLogprob
@@ -42,6 +43,7 @@ def page(project: Workspace) -> gr.Blocks:
 
 QUESTION = 9  # widgets of the question itself
 EDITOR = ("", "", "", "", 0, "", 0)  # of no prompt
+EDITOR_AND_MORE = ("Summary", "Variables", *("of",) * len(EDITOR), "State", "Save as", "Tags", "Earlier versions")
 
 
 def given(
@@ -173,12 +175,27 @@ def test_an_edited_prompt_is_asked_without_being_saved_and_then_saved_as_a_versi
 
 
 def test_what_was_being_written_comes_back_after_a_reload(page, project):
-    values = given("A question that nobody sent")
-    asyncio.run(previewed(page, values))
+    call(page, "keep_draft", *given("A question that nobody sent", editor=("plain", *EDITOR[1:])))
     names = ["", "zero-shot", "", "", *cells_again()]
     updates = call(page, "again", *names)
     assert "A question that nobody sent" in updates
     assert "A question that nobody sent" not in call(page, "again", "yes", *names[1:])
+
+
+def test_a_name_that_was_typed_stays_when_the_draft_is_back(page):
+    name = EDITOR_AND_MORE.index("Save as")
+    assert call(page, "opened", "few-shot", "few-shot", "my-zero-shot")[name] == "my-few-shot"
+    assert call(page, "opened", "few-shot", "few-shot", "patient")[name] == gr.skip()
+    assert call(page, "opened", "few-shot", "plain", "patient")[name] == "my-few-shot"  # another prompt was chosen
+
+
+def test_half_a_page_is_no_draft(page):
+    whole = given("A question that nobody sent", template="few-shot", editor=("few-shot", *EDITOR[1:]))
+    call(page, "keep_draft", *whole)
+    call(page, "keep_draft", "plain", *whole[1:])  # its texts are back, its lists not yet
+    again = call(page, "again", "", "plain", "", "", *cells_again())
+    assert "A question that nobody sent" in again
+    assert changes(again[0])["value"] == "few-shot"
 
 
 def cells_again() -> list[str]:
@@ -303,9 +320,38 @@ def changes(update: Any) -> dict[str, Any]:
 def test_whether_a_prompt_helps_is_asked_of_what_is_saved(page: gr.Blocks):
     (asking,) = (fn for fn in page.fns.values() if fn.api_name == "to_check")
     values = {block.label: block.value for block in asking.inputs}
-    assert call(page, "to_check", *values.values()) == "zero-shot"
+    assert call(page, "to_check", *values.values()) == "zero-shot data:brackenfold@1"
     with pytest.raises(gr.Error, match="Save or revert them first"):
         call(page, "to_check", *(values | {"System part": "Be terse."}).values())
+
+
+def test_an_answer_that_still_grows_is_not_sent_to_labeling(page: gr.Blocks, project: Workspace):
+    first = shown(ask(page, "Say hello")[-1], 0)[2]
+    with pytest.raises(gr.Error, match="An answer is not finished"):
+        call(page, "answers_to_labeling", first, "a ticket whose answer grows", "", "")
+    assert project.store.batches() == []
+
+
+@pytest.mark.parametrize(
+    ("template", "temperature", "words"),
+    [
+        ("", "", "Another prompt or temperature here"),
+        ("", "1.5", "Here: temperature 1.5"),
+        ("zero-shot", "0", "Here: zero-shot, temperature 0"),
+    ],
+)
+def test_a_column_says_what_it_has_of_its_own(template: str, temperature: str, words: str):
+    assert columns.own_words(template, temperature) == words
+
+
+def test_columns_go_to_an_evaluation_as_they_stand(page: gr.Blocks):
+    two = cells("echo:", "echo:", template="zero-shot", temperature="0.5")
+    sent = Columns.read(call(page, "to_evaluate", *two, *given("Say hello"))).columns
+    assert [(c.template, str(c.model), c.sampling.temperature) for c in sent] == [
+        ("plain", "echo:", 0.0),
+        ("zero-shot", "echo:", 0.5),
+    ]
+    assert {c.guidelines for c in sent} == {"Be brief."}
 
 
 @pytest.mark.parametrize("opened", [page.id for page in playground.PAGES])

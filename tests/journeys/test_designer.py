@@ -65,6 +65,8 @@ def test_1_a_prompt_of_her_own_outlives_a_reload(page: Page, studio: Studio):
     prompt = open_page(page, "Prompt")
     prompt.get_by_role("button", name="Edit this prompt").click()
     expect(prompt.get_by_label("System part")).to_have_value(TONE)
+    expect(prompt.get_by_label("Save as", exact=True)).to_have_value("my-few-shot")  # all of it is back
+    page.wait_for_timeout(500)  # the hand of a person is slower than a page
     prompt.get_by_label("Save as", exact=True).fill("patient")
     prompt.get_by_label("What changed", exact=True).fill("Kinder")
     prompt.get_by_role("button", name="Save version").click()
@@ -155,10 +157,23 @@ def test_5_a_batch_is_measured_and_its_failures_are_read(page: Page, studio: Stu
 
 def test_6_whether_a_prompt_helps_is_one_press_away(page: Page, studio: Studio):
     prompt = open_page(page, "Prompt")
-    choose(page, prompt, "Prompt", "Few-shot")
+    choose(page, prompt, "Prompt", "Summary")  # which the page that checks would not propose
     prompt.get_by_role("button", name="Does it help here?").click()
     checks = page.locator("#page-checks")
-    expect(checks.get_by_label("Prompt to check", exact=True)).to_have_value("Few-shot")
+    expect(checks.get_by_label("Prompt to check", exact=True)).to_have_value("Summary")
+    page.wait_for_timeout(1000)  # nor does it, having been read once more
+    expect(checks.get_by_label("Prompt to check", exact=True)).to_have_value("Summary")
     expect(checks.get_by_label("Does it help here?", exact=True)).to_be_checked()
     expect(checks.locator("#check-plan")).to_contain_text("Every row is asked both ways")
     expect(checks.get_by_role("button", name="Start the check")).to_be_enabled()
+
+
+def test_7_columns_go_to_a_whole_set_at_one_press(page: Page, studio: Studio):
+    prompt = open_page(page, "Prompt")
+    choose(page, prompt, "Prompt", "Zero-shot")
+    prompt.get_by_role("button", name="Evaluate on a set").click()
+    evaluate = page.locator("#page-evaluate")
+    columns = evaluate.locator("#evaluation-columns")
+    expect(columns).to_contain_text("zero-shot · embedded:smollm2")
+    expect(columns).to_contain_text("patient")  # what she had put together is there as well
+    expect(evaluate.get_by_role("button", name="Start evaluation")).to_be_visible()

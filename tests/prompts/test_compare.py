@@ -110,6 +110,14 @@ def test_of_equal_prompts_the_first_and_cheapest_wins(run: DeskRun) -> None:
     assert _compare(run)["template"] == "plain"
 
 
+def test_a_single_prompt_needs_no_choosing(run: DeskRun) -> None:
+    result = _compare(run, templates=["zero-shot"])
+    assert (result["template"], result["development"]) == ("zero-shot", {})
+    assert run.steps[-1] == (80, 80)
+    assert run.store.evaluations("eval:gear-development@1") == []
+    assert comparison(run.store, run.id).tried == ()
+
+
 def test_the_tuned_model_gets_the_plain_question(run: DeskRun) -> None:
     _compare(run)
     tuned = run.backend(ModelRef("run:7"))

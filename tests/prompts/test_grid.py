@@ -19,9 +19,12 @@ from studio.errors import EngineLost, InputError, ModelError, NotFound, RunError
 from studio.evaluation import mcnemar, mean_interval, wilson
 from studio.jobs import task_from
 from studio.models.endpoints import Opened
+from studio.prompts.asking import Question
 from studio.prompts.bank import add_example
 from studio.prompts.cache import Remembering
-from studio.prompts.grid import Grid, failures, grid_lines, grid_page, grid_report, grids, plan_grid
+from studio.prompts.documents import import_documents
+from studio.prompts.grid import Grid, asked_like, failures, grid_lines, grid_page, grid_report, grids, plan_grid
+from studio.prompts.memory import Memory
 from studio.prompts.templates import Template, save_template, template
 from studio.specs import Completion, ModelRef, Sampling, TokenLogprob, user
 from studio.store import CellFilter, Endpoint, GridCell, Price, Store, model_row
@@ -197,6 +200,80 @@ def test_a_template_with_a_marker_has_its_answer_behind_it(desk: Desk) -> None:
     desk.models["echo:"] = Model(lambda asked: f"Hm. Reply: {number(asked)}" if asked != "Say 3" else "Three")
     found = {c.row: (c.answer, c.is_strict) for c in _cells(desk.do(columns=[PLAIN | {"template": "marked@1"}]))}
     assert (found[2], found[3]) == (("2", True), ("Three", False))
+
+
+# -- from one question to a whole set ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        {"template": "plain"},
+        {"template": "zero-shot", "guidelines": "Be brief.", "sampling": Sampling(max_tokens=9, top_p=0.5)},
+        {"template": "few-shot", "examples": "data:gear@1", "sampling": Sampling(seed=3)},
+        {"template": "few-shot", "examples": "data:gear@1", "selector": "random", "sampling": Sampling(seed=3)},
+        {"template": "few-shot", "examples": "data:gear@1", "selector": "knn", "shots": 2},
+        {"template": "named@1", "more": {"tone": "warm"}},
+        {"template": "answer-from-documents", "passages": 1},
+    ],
+    ids=["plain", "guidelines", "fixed", "random", "knn", "variables", "passages"],
+)
+def test_a_column_made_of_a_question_asks_each_row_as_that_question_is_asked(desk: Desk, put: dict[str, Any]) -> None:
+    named = Template(
+        name="named", title="Named", user="{{ tone }}: {{ instruction }}", declares=("instruction", "tone")
+    )
+    save_template(desk.store, named, author="ann")
+    _add_document(desk, "Whoever is asked to say 8 says it twice.")
+    question = Question(instruction="Say 8", **put)
+    model = desk.models["echo:"] = Model()
+    desk.do(columns=[asked_like(question, ECHO, desk.store)], split="test")
+    memory = Memory()
+    alone = asyncio.run(question.composed(desk.store, desk.root, model, memory))
+    assert list(model.asked[0]) == alone.messages
+    assert model.sampling[0].model_copy(update={"seed": 0}) == alone.sampling.model_copy(update={"seed": 0})
+
+
+@pytest.mark.parametrize(
+    ("put", "said"),
+    [
+        ({"draft": template("plain")}, "your edits of 'plain' are not saved"),
+        ({"template": "few-shot"}, "Choose a bank or a snapshot"),
+        ({"template": "few-shot", "examples": "data:gear@1", "shots": 65}, "at most 64 examples, not 65"),
+        ({"template": "nobody"}, "nobody"),
+    ],
+)
+def test_what_rows_cannot_be_given_is_refused(desk: Desk, put: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        asked_like(Question(**{"template": "plain", "instruction": "Say 8"} | put), ECHO, desk.store)
+
+
+def test_what_a_prompt_does_not_declare_and_what_rows_bring_themselves_stay_out_of_a_column(desk: Desk) -> None:
+    named = Template(
+        name="named", title="Named", user="{{ category }}: {{ instruction }}", declares=("instruction", "category")
+    )
+    save_template(desk.store, named, author="ann")
+    question = Question("named@1", "Say 8", more={"category": "mine", "nobody": "x"})
+    assert asked_like(question, ECHO, desk.store).variables == {}
+
+
+def test_a_resumed_grid_does_not_go_on_with_other_documents(desk: Desk) -> None:
+    _add_document(desk, "Whoever is asked to say 8 says it twice.")
+    sampled = {"temperature": 0.5}
+    run = desk.run(
+        columns=[PLAIN | {"template": "answer-from-documents", "passages": 1, "sampling": sampled}], repeats=2
+    )
+    _stop_at(run, cells=10)
+    assert _task(run).do(run) == {}
+    _add_document(desk, "Whoever is asked to say 9 keeps silent.")
+    run.stop = lambda: ""
+    with pytest.raises(RunError, match="The documents of .* changed since this grid began"):
+        _task(run).do(run)
+
+
+def _add_document(desk: Desk, text: str) -> None:
+    file = desk.root / f"{len(text)}.txt"
+    file.write_text(text, encoding="utf-8")
+    import_documents(desk.store, desk.root, [file], author="ann")
 
 
 # -- nothing is asked twice ----------------------------------------------------------------------------------

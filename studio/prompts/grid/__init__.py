@@ -4,7 +4,7 @@ Columns are exact pairs, never a cross product. Cells are written batch by batch
 that was stopped goes on where it was, and a grid that changes one column asks for that one only.
 """
 
-from studio.prompts.grid.columns import GridColumn, GridRow, technique_for
+from studio.prompts.grid.columns import GridColumn, GridRow, asked_like, technique_for
 from studio.prompts.grid.estimate import Earlier, Estimate
 from studio.prompts.grid.export import grid_lines
 from studio.prompts.grid.report import (
@@ -35,6 +35,7 @@ __all__ = [
     "GridRow",
     "PageRow",
     "PairedColumns",
+    "asked_like",
     "failures",
     "grid_lines",
     "grid_page",

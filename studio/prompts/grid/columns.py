@@ -10,15 +10,28 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsA
 
 from studio.errors import InputError, StudioError
 from studio.instructions import group_hash
+from studio.prompts.asking import Question
+from studio.prompts.documents import as_context, retrieve
 from studio.prompts.selectors import Selector, selector
 from studio.prompts.techniques import Technique, technique, technique_of
 from studio.prompts.templates import Template, find_template
 from studio.specs import ModelRef, Sampling, SnapshotRef
 from studio.store import Store
 
-__all__ = ["GridColumn", "GridRow", "check_column", "check_model", "is_snapshot", "pinned", "technique_for"]
+__all__ = [
+    "GridColumn",
+    "GridRow",
+    "asked_like",
+    "check_column",
+    "check_model",
+    "is_snapshot",
+    "pinned",
+    "technique_for",
+]
 
 
+_MOST_EXAMPLES = 64
+_STANDARD = ("instruction", "context", "guidelines")
 _OF_ROWS = ("category",)  # what rows have beside question and answer
 
 
@@ -52,11 +65,16 @@ class GridColumn(BaseModel):
         default_factory=dict, title="Variables", description="What else the template declares."
     )
     bank: str = Field("", title="Examples", description="A bank, or a snapshot such as data:brackenfold@1.")
-    k: int | None = Field(None, ge=0, le=64, title="Number of examples", description="Empty: what the template shows.")
+    k: int | None = Field(
+        None, ge=0, le=_MOST_EXAMPLES, title="Number of examples", description="Empty: what the template shows."
+    )
     selector: AnySelector = Field(
         default_factory=lambda: selector("fixed"), title="Selector", description="Which examples a question gets."
     )
     seed: int = Field(0, ge=0, title="Seed", description="Decides which examples are drawn at random.")
+    passages: int = Field(
+        0, ge=0, le=20, title="Passages", description="How many passages of the documents go into the context."
+    )
 
     @property
     def title(self) -> str:
@@ -66,10 +84,12 @@ class GridColumn(BaseModel):
         """How many examples the prompt shows."""
         return chosen.shots if self.k is None else self.k
 
-    def filled_in(self, chosen: Template, row: GridRow) -> dict[str, str]:
+    def filled_in(self, chosen: Template, row: GridRow, store: Store) -> dict[str, str]:
         """What the template's variables stand for in this row. The row's answer is never among them."""
+        found = as_context(retrieve(store, row.instruction, self.passages)) if self.passages else ""
+        context = "\n\n".join(part for part in (found, row.context) if part)
         own = {name: str(row.fields.get(name) or "") for name in _OF_ROWS if name in chosen.declares}
-        standard = {"instruction": row.instruction, "context": row.context, "guidelines": self.guidelines}
+        standard = {"instruction": row.instruction, "context": context, "guidelines": self.guidelines}
         return {**own, **self.variables, **standard}
 
 
@@ -91,6 +111,33 @@ class GridRow:
         return cls(number, instruction, context, reference, group_hash(instruction, context), row)
 
 
+def asked_like(question: Question, model: ModelRef, store: Store) -> GridColumn:
+    """The column that asks every row the way one question is asked. Raises InputError for what rows cannot be asked."""
+    if question.draft is not None:
+        raise InputError(
+            f"An evaluation asks saved prompts, and your edits of '{question.template}' are not saved. "
+            "Save or revert them first."
+        )
+    if (question.shots or 0) > _MOST_EXAMPLES:
+        raise InputError(f"An evaluation shows at most {_MOST_EXAMPLES} examples, not {question.shots}. Show fewer.")
+    declared = set(find_template(store, question.template).declares) - {*_STANDARD, *_OF_ROWS}
+    column = GridColumn(
+        template=question.template,
+        model=model,
+        sampling=question.sampling,
+        guidelines=question.guidelines,
+        variables={name: value for name, value in question.more.items() if name in declared},
+        k=question.shots,
+        selector=selector(question.selector),
+        seed=question.sampling.seed,
+        passages=question.passages,
+    )
+    if column.shots(find_template(store, column.template)):
+        column = column.model_copy(update={"bank": question.examples})
+    check_column(store, column)
+    return column
+
+
 def technique_for(chosen: Template, column: GridColumn) -> Technique:
     """The technique that a column asks by: its own, or the one that the template was written for."""
     return technique(column.technique, column.knobs) if column.technique else technique_of(chosen, column.knobs)
@@ -107,7 +154,7 @@ def check_column(store: Store, column: GridColumn) -> None:
         store.snapshot(column.bank)
     elif shots and not store.bank_examples(column.bank):
         raise InputError(f"Bank '{column.bank}' is empty. Fill it from a snapshot, or choose another one.")
-    given = {"instruction", "context", "guidelines", *_OF_ROWS, *column.variables}
+    given = {*_STANDARD, *_OF_ROWS, *column.variables}
     missing = next((name for name in chosen.variables if name not in given), None)
     if missing is not None:
         raise InputError(

@@ -99,7 +99,7 @@ class Earlier:
         template = find_template(self._store, column.template)
         sampled = rows[:: math.ceil(len(rows) / _SAMPLED)]
         shown = _some_examples(workspace, column, column.shots(template))
-        asked = [render(template, column.filled_in(template, row), shown) for row in sampled]
+        asked = [render(template, column.filled_in(template, row, self._store), shown) for row in sampled]
         found = Plan.of(asked, technique_for(template, column), template.with_room(column.sampling))
         return found.prompt_tokens / len(asked), found.output_tokens / len(asked), False
 

@@ -165,6 +165,7 @@ class _Desk:
         self.template = find_template(run.store, column.template)
         self.technique = technique_for(self.template, column)
         self._column, self._backend, self._memory = column, backend, Memory()
+        self._store = run.store
         self._sampling = self.template.with_room(column.sampling)
         self._examples = _examples(column, self.template, run)
         self._prompts: dict[int, _Prompt] = {}
@@ -172,10 +173,12 @@ class _Desk:
     @property
     def facts(self) -> dict[str, str]:
         """What the answers stand on, in digests: a resumed run must stand on the same."""
+        documents = {"documents": self._store.documents_token()} if self._column.passages else {}
         return {
             "template": self.template.digest(),
             "examples": self._examples.digest,
             "model": weights_key(self._backend.inner),
+            **documents,
         }
 
     async def ask(self, batch: Sequence[GridRow], repeat: int) -> list[Trace | StudioError]:
@@ -199,7 +202,7 @@ class _Desk:
         """What the row is asked; the same for every repeat."""
         if row.number not in self._prompts:
             shown, names = await self._examples.of(row, self._backend.inner, self._memory)
-            messages = render(self.template, self._column.filled_in(self.template, row), shown)
+            messages = render(self.template, self._column.filled_in(self.template, row, self._store), shown)
             self._prompts[row.number] = _Prompt(messages, names)
         return self._prompts[row.number]
 
