@@ -73,20 +73,21 @@ def build(workspace: Workspace, pages: Sequence[Page] = PAGES) -> PlaygroundWidg
 
 
 def _wire_refresh(tab: gr.Tab, name: str, open_page: gr.Textbox, beat: gr.Textbox, refresh: Refresh | None) -> None:
-    """A page reads its rows when it opens, and while it is open at every beat."""
-    tab.select(None, None, open_page, js=f"() => '{name}'", api_visibility="private")
+    """A page reads its rows at every beat; opening it is one. By one listener, so that looks do not overtake each other:
+    two first ones at once would bring a draft back twice."""
+    opened = f"() => ['{name}', `opened ${{Date.now()}}`]"
+    tab.select(None, None, [open_page, beat], js=opened, api_visibility="private")
     if refresh is None:
         return
-    for trigger in (tab.select, beat.change):
-        trigger(
-            handler(refresh.fn),
-            list(refresh.inputs),
-            list(refresh.outputs),
-            queue=False,
-            show_progress="hidden",
-            trigger_mode="always_last",
-            api_visibility="private",
-        )
+    beat.change(
+        handler(refresh.fn),
+        list(refresh.inputs),
+        list(refresh.outputs),
+        queue=False,
+        show_progress="hidden",
+        trigger_mode="always_last",
+        api_visibility="private",
+    )
 
 
 def _open_when_asked_for(bar: gr.Tabs, name: str, links: Sequence[Any]) -> None:

@@ -482,7 +482,10 @@ def _wire_setup(page: _Page) -> None:
         handler(page.act_on_columns), page.columns, [page.columns, page.board, page.add, *page.pickers],
         api_name="act_on_columns", **_QUIET,
     )  # fmt: skip
-    page.set.change(handler(page.fit_metrics), [page.set, page.metrics], page.metrics, api_name="fit_metrics", **_QUIET)
+    page.set.change(
+        handler(page.fit_metrics), [page.set, page.metrics], page.metrics,
+        trigger_mode="multiple", api_name="fit_metrics", **_QUIET,
+    )  # fmt: skip
     gr.on(
         [widget.change for widget in page.defining],
         handler(page.plan),

@@ -741,6 +741,7 @@ def _wire_columns(page: _Page) -> None:
         models,
         boxes,
         queue=False,
+        trigger_mode="multiple",
         **quiet,
     )
     for column in page.columns:
@@ -753,7 +754,12 @@ def _wire_columns(page: _Page) -> None:
             **quiet,
         )
     page.columns[0].model.change(
-        handler(lambda ref: _terms(page.workspace, ref)), page.columns[0].model, page.terms, queue=False, **quiet
+        handler(lambda ref: _terms(page.workspace, ref)),
+        page.columns[0].model,
+        page.terms,
+        queue=False,
+        trigger_mode="multiple",
+        **quiet,
     )
 
 
@@ -778,7 +784,7 @@ def _wire_looking(page: _Page) -> None:
         page.asking.inputs,
         queue=False,
         show_progress="hidden",
-        trigger_mode="always_last",
+        trigger_mode="multiple",
         api_name="keep_draft",
         api_visibility="private",
     )
@@ -787,6 +793,7 @@ def _wire_looking(page: _Page) -> None:
         [page.asking.template, page.asking.editor.of, page.asking.editor.name],
         [page.summary, page.asking.more, *_about_editor(page)],
         queue=False,
+        trigger_mode="multiple",
         show_progress="hidden",
         api_visibility="private",
     )

@@ -261,6 +261,18 @@ def test_no_page_keeps_state_on_the_server(pages: gr.Blocks):
     assert [block for block in pages.blocks.values() if isinstance(block, gr.State)] == []
 
 
+def test_no_event_has_two_listeners_that_wait_for_their_turn(pages: gr.Blocks):
+    # Gradio's page runs all listeners of the event again when one that waited (always_last, which `change` has by itself)
+    # gets its turn. Two such keep each other waiting and running, forever: a core of somebody's machine.
+    waiting: dict[tuple[int, str], list[str]] = {}
+    for listener in pages.get_config_file()["dependencies"]:
+        if listener["backend_fn"] and listener["trigger_mode"] == "always_last":
+            for target in listener["targets"]:
+                waiting.setdefault(tuple(target), []).append(listener["api_name"])
+    assert len(waiting) > 50
+    assert [names for names in waiting.values() if len(names) > 1] == []
+
+
 def test_a_browser_is_not_told_to_track_progress_that_nobody_sees(pages: gr.Blocks):
     # It would go over all of it at each event, also at each key of somebody who writes.
     hidden = [d for d in pages.get_config_file()["dependencies"] if d["show_progress"] == "hidden"]
