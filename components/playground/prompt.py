@@ -384,7 +384,8 @@ class _Page:
         try:
             async for partials in side_by_side(streams):
                 for place, partial in enumerate(partials):
-                    if partial.finish and place not in recorded:
+                    # Before its end is shown: an Ask that is pressed while this event still writes would be dropped.
+                    if partial.is_over and (partial.finish or partial.text) and place not in recorded:
                         record(place)
                 yield [gr.skip(), *self._shown(asked, answers, partials, mark=False)]
             counted = await _repeated(answers, int(repeats or 1)) if int(repeats or 1) > 1 else []

@@ -301,6 +301,7 @@ def test_11_a_killed_engine_is_a_sentence_and_a_restart(page: Page, studio: Stud
     (lock,) = short_runtime.glob("*/engine.lock")
     os.kill(holder(lock).pid, signal.SIGKILL)
     expect(playground.get_by_text(re.compile("engine stopped")).first).to_be_visible(timeout=20_000)
+    expect(playground.get_by_role("button", name="Stop", exact=True)).to_be_disabled()
     playground.get_by_label("Max tokens", exact=True).fill("20")
     playground.get_by_label("Max tokens", exact=True).press("Tab")
     playground.get_by_role("button", name="Ask", exact=True).click()
