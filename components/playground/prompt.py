@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 
@@ -172,6 +172,7 @@ class _Page:
         self.workspace, self.store, self.memory = workspace, workspace.store, Memory()
         offers, prompts = _offers(workspace), prompt_choices(workspace.store, templates())
         self.painted = gr.Textbox("", label="Lists painted", visible="hidden")
+        self.to_keep = gr.Button("Keep the draft", visible="hidden", elem_id="keep-draft")
         self.to_check = gr.Textbox("", label="Prompt to be checked", visible="hidden")
         self.to_evaluate = gr.Textbox("", label="Columns to be evaluated", visible="hidden")
         with gr.Row(elem_classes=["playground"]):
@@ -380,16 +381,15 @@ class _Page:
             recorded.add(place)
             self._record(answers[place], partials[place].completion, user_of(request))
 
-        yield [gr.Button(interactive=True), *self._shown(asked, answers, partials, mark=False)]
+        yield [*_stop_or_ask("stop"), *self._shown(asked, answers, partials, mark=False)]
         try:
             async for partials in side_by_side(streams):
                 for place, partial in enumerate(partials):
-                    # Before its end is shown: an Ask that is pressed while this event still writes would be dropped.
                     if partial.is_over and (partial.finish or partial.text) and place not in recorded:
                         record(place)
-                yield [gr.skip(), *self._shown(asked, answers, partials, mark=False)]
+                yield [gr.skip(), gr.skip(), *self._shown(asked, answers, partials, mark=False)]
             counted = await _repeated(answers, int(repeats or 1)) if int(repeats or 1) > 1 else []
-            yield [gr.Button(interactive=False), *self._shown(asked, answers, partials, mark=mark, counted=counted)]
+            yield [*_stop_or_ask("ask"), *self._shown(asked, answers, partials, mark=mark, counted=counted)]
         finally:
             try:
                 for place, partial in enumerate(partials):
@@ -464,7 +464,7 @@ class _Page:
     def stopped(self, *said: str) -> list[Any]:
         """What was said until now can be kept."""
         buttons = [gr.Button(interactive=bool(text)) for text in said for _ in ("keep", "send")]
-        return [gr.Button(interactive=False), *buttons]
+        return [*_stop_or_ask("ask"), *buttons]
 
     def _prepared(self, ref: ModelRef) -> Backend:
         """The model's backend. While the embedded model converts, a sentence says how far it is."""
@@ -636,6 +636,11 @@ class _Page:
         return self.store.completion(ticket)
 
 
+def _stop_or_ask(can: Literal["stop", "ask"]) -> list[Any]:
+    """Stop and Ask: which of the two makes sense."""
+    return [gr.Button(interactive=can == "stop"), gr.Button(interactive=can == "ask")]
+
+
 def _of_cell(question: Question, cell: Sequence[Any]) -> Question:
     """The question as one column asks it: with a prompt and a temperature of its own, if it has them."""
     _, other, temperature = cell
@@ -688,11 +693,15 @@ async def _repeated(answers: Sequence[_Answer], repeats: int) -> list[str]:
 def _wire_asking(page: _Page) -> None:
     cells = [widget for column in page.columns for widget in column.inputs]
     inputs = [page.repeats, page.mark, *cells, *page.asking.inputs]
-    outputs = [page.stop, *(widget for column in page.columns for widget in column.outputs)]
+    turns = [page.stop, page.ask_all]
+    outputs = [*turns, *(widget for column in page.columns for widget in column.outputs)]
     streaming: dict[str, Any] = {
         "concurrency_id": "answers",
         "concurrency_limit": 32,
         "show_progress": "hidden",
+        # Ask can be pressed again once the answers stand there, a moment before their event is over; a press in that
+        # moment waits for its turn, where by default it would be dropped without a word.
+        "trigger_mode": "always_last",
     }
 
     def asking(only: int) -> Any:
@@ -706,10 +715,15 @@ def _wire_asking(page: _Page) -> None:
     events: list[Any] = [asked]
     for number, column in enumerate(page.columns, start=1):
         events.append(column.again.click(asking(number), inputs, outputs, api_name=f"ask_{number}", **streaming))
+    for event in events:
+        event.failure(
+            handler(lambda: _stop_or_ask("ask")), None, turns,
+            queue=False, show_progress="hidden", api_visibility="private", api_name="ask_failed",
+        )  # fmt: skip
     page.stop.click(
         handler(page.stopped),
         [column.text for column in page.columns],
-        [page.stop, *(button for column in page.columns for button in (column.keep, column.send))],
+        [*turns, *(button for column in page.columns for button in (column.keep, column.send))],
         cancels=events,
         queue=False,
         api_name="stop",
@@ -764,6 +778,19 @@ def _wire_columns(page: _Page) -> None:
     )
 
 
+# At once, and while somebody goes on writing three times a second: each time is a write to the disk.
+_NOW_AND_THEN = """() => {
+  const keep = () => {
+    window.ladderDraft = { at: Date.now() };
+    document.getElementById('keep-draft')?.click();
+  };
+  const last = window.ladderDraft ?? { at: 0 };
+  clearTimeout(last.timer);
+  // Not before the widgets have what was just written, hence never in this very moment.
+  window.ladderDraft = { at: last.at, timer: setTimeout(keep, Math.max(0, last.at + 333 - Date.now())) };
+}"""
+
+
 def _wire_looking(page: _Page) -> None:
     question = [page.columns[0].model, *page.asking.inputs]
     # A text box also tells of `input`; listening to both would ask twice for every key.
@@ -779,13 +806,13 @@ def _wire_looking(page: _Page) -> None:
         api_visibility="private",
     )
     # Apart from the preview, which waits for the engine.
-    gr.on(
-        [widget.change for widget in page.asking.inputs],
+    gr.on([widget.change for widget in page.asking.inputs], None, js=_NOW_AND_THEN, api_visibility="private")
+    page.to_keep.click(
         handler(page.keep_draft),
         page.asking.inputs,
         queue=False,
         show_progress="hidden",
-        trigger_mode="multiple",
+        trigger_mode="always_last",
         api_name="keep_draft",
         api_visibility="private",
     )

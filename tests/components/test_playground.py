@@ -87,7 +87,7 @@ def ask(
 
 def shown(update: list[Any], column: int) -> list[Any]:
     """Head, text, ticket, keep, send and marks of a column from 0."""
-    return update[1 + 6 * column : 7 + 6 * column]
+    return update[2 + 6 * column : 8 + 6 * column]
 
 
 def test_an_answer_streams_and_ends_as_a_row_with_its_origin(page, project):
@@ -117,8 +117,8 @@ def test_an_answer_that_was_stopped_can_be_kept(page, project):
     project.backend = lambda ref: Slow(slow(ref))
     _, said, ticket, *_ = shown(asyncio.run(stop_half_way()), 0)
     assert "eight" not in said
-    stopped, keep, *_ = call(page, "stop", said, "", "", "")
-    assert (stopped.interactive, keep.interactive) == (False, True)
+    stopped, again, keep, *_ = call(page, "stop", said, "", "", "")
+    assert (stopped.interactive, again.interactive, keep.interactive) == (False, True, True)
     call(page, "keep_answer_1", ticket)
     (kept,) = project.store.kept_completions()
     assert (kept.text, kept.finish) == (said, "cancelled")
@@ -323,6 +323,13 @@ def test_whether_a_prompt_helps_is_asked_of_what_is_saved(page: gr.Blocks):
     assert call(page, "to_check", *values.values()) == "zero-shot data:brackenfold@1"
     with pytest.raises(gr.Error, match="Save or revert them first"):
         call(page, "to_check", *(values | {"System part": "Be terse."}).values())
+
+
+def test_ask_rests_while_answers_come_and_a_press_as_they_end_is_not_dropped(page: gr.Blocks):
+    updates = ask(page, "Say hello")
+    assert [update[1].interactive for update in (updates[0], updates[-1])] == [False, True]
+    asks = [d for d in page.get_config_file()["dependencies"] if d["api_name"] in ("ask", "ask_1")]
+    assert [d["trigger_mode"] for d in asks] == ["always_last", "always_last"]
 
 
 def test_an_answer_that_still_grows_is_not_sent_to_labeling(page: gr.Blocks, project: Workspace):
