@@ -48,10 +48,10 @@ from studio.prompts.documents import (
     coverage,
     import_documents,
     is_quick,
-    park,
     retrieve,
 )
 from studio.store import Document, Job, Passage
+from studio.uploads import park
 from studio.workspace import Workspace
 
 __all__ = ["DocumentsWidgets", "build"]

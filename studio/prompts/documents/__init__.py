@@ -8,11 +8,10 @@ from studio.prompts.documents.importing import (
     import_document,
     import_documents,
     is_quick,
-    upload_limit,
 )
 from studio.prompts.documents.readers import ENDINGS
 from studio.prompts.documents.retrieval import Citations, Hit, as_context, cited, retrieve
-from studio.prompts.documents.task import ImportDocuments, park
+from studio.prompts.documents.task import ImportDocuments
 
 __all__ = [
     "ENDINGS",
@@ -30,7 +29,5 @@ __all__ = [
     "import_document",
     "import_documents",
     "is_quick",
-    "park",
     "retrieve",
-    "upload_limit",
 ]

@@ -21,16 +21,16 @@ from studio.prompts.documents.language import language
 from studio.prompts.documents.near import marked
 from studio.prompts.documents.passages import Block, cut
 from studio.prompts.documents.readers import ENDINGS, FORMATS
-from studio.prompts.documents.source import MOST_TEXT, Source, clean, in_words
+from studio.prompts.documents.source import MOST_TEXT, Source, clean
 from studio.settings import Settings
 from studio.store import Document, NewDocument, Store
+from studio.uploads import in_words, upload_limit
 
-__all__ = ["ImportReport", "Imported", "Refused", "import_document", "import_documents", "is_quick", "upload_limit"]
+__all__ = ["ImportReport", "Imported", "Refused", "import_document", "import_documents", "is_quick"]
 
 _QUICK_FILES, _QUICK_BYTES = 10, 2 << 20  # a page takes these in while somebody waits
 _PIECE = 1 << 20
 _SAY_EVERY = 200  # blocks
-_UNITS = {"": 1, "b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30, "tb": 1 << 40}
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,6 @@ class Refused:
 class ImportReport:
     imported: tuple[Imported, ...]
     refused: tuple[Refused, ...]
-
-
-def upload_limit(settings: Settings) -> int:
-    """The largest upload in bytes. Raises InputError when LADDER_MAX_UPLOAD is no size."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", settings.max_upload.casefold())
-    if not match or match[2] not in _UNITS:
-        raise InputError(f"LADDER_MAX_UPLOAD is '{settings.max_upload}', which is no size. Write it like 200mb or 4gb.")
-    return int(float(match[1]) * _UNITS[match[2]])
 
 
 def is_quick(files: Sequence[Path]) -> bool:

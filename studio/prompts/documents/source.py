@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from studio.errors import InputError, StudioError
+from studio.uploads import in_words
 
-__all__ = ["MOST_TEXT", "Source", "clean", "in_words", "readable"]
+__all__ = ["MOST_TEXT", "Source", "clean", "readable"]
 
 MOST_TEXT = 50 << 20  # bytes, or characters, that one document may hold: some 30,000 pages
 
@@ -91,16 +92,6 @@ def readable(source: Source, cure: str) -> Iterator[None]:
     # A torn file makes a parser raise nearly anything: its own errors, KeyError, AttributeError, RecursionError.
     except Exception as error:
         raise InputError(f"{source.name} cannot be read: the file is damaged or cut off. {cure}") from error
-
-
-def in_words(size: int) -> str:
-    """'340 kB', '4.0 GB': a number of bytes as people say it."""
-    value, unit = float(size), "bytes"
-    for larger in ("kB", "MB", "GB"):
-        if value < 1024:
-            break
-        value, unit = value / 1024, larger
-    return f"{value:.1f} {unit}" if value < 10 and unit != "bytes" else f"{value:.0f} {unit}"
 
 
 def _decoded(data: bytes) -> str:

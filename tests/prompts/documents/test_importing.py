@@ -15,12 +15,11 @@ from studio.prompts.documents import (
     import_document,
     import_documents,
     is_quick,
-    park,
     retrieve,
-    upload_limit,
 )
 from studio.settings import Settings
 from studio.store import Store
+from studio.uploads import park, upload_limit
 from tests.prompts.desk import DeskRun
 from tests.prompts.documents.files import pdf, word
 
@@ -202,7 +201,7 @@ def test_a_stopped_job_keeps_its_uploads_and_goes_on_later(sqlite_store: Store, 
     said = task.do(run)["said"]
     assert said[0] == "This file is already there, as '0.txt'."
     assert [d.name for d in sqlite_store.documents()] == ["0.txt", "1.txt", "2.txt"]
-    assert not any((root / "documents" / "inbox").iterdir())
+    assert not any((root / "inbox").iterdir())
 
 
 def test_a_job_that_can_use_no_file_fails_with_the_reasons(sqlite_store: Store, root: Path, uploads: Path) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from studio.errors import InputError
 from studio.prompts.documents.passages import Block, Outline
-from studio.prompts.documents.source import Source, clean, in_words, readable
+from studio.prompts.documents.source import Source, clean, readable
+from studio.uploads import in_words
 
 if TYPE_CHECKING:
     from docx.document import Document
