@@ -344,9 +344,13 @@ class _Page:
         name, text, category, split, number, record, *typed = now
         self.must_be_saved(record, typed)
         where, dataset = _filter(text, category, split), self.store.dataset(name)
-        page, beside = neighbour(self.store, dataset, where, _whole(number), _whole(record, 0), by)
-        sheet = _sheet(page, where, beside.id) if page.number != _whole(number) else untouched(self.browser.sheet)
-        return [*sheet, *self.record_shown(beside)]
+        if not record:  # from a new record: to the first of those shown
+            first = next(iter(page_of(self.store, dataset, where, _whole(number)).records), None)
+            return [*untouched(self.browser.sheet), *(self.record_shown(first) if first else self.blank(name))]
+        there, beside = neighbour(self.store, where, _whole(record), by)
+        if there == _whole(number):
+            return [*untouched(self.browser.sheet), *self.record_shown(beside)]
+        return [*_sheet(page_of(self.store, dataset, where, there), where, beside.id), *self.record_shown(beside)]
 
     def reload(self, name: str, record: float | None) -> list[Any]:
         return self.record_shown(self.store.record(_whole(record))) if record else self.blank(name)

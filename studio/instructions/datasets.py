@@ -10,7 +10,7 @@ from typing import Literal
 
 from studio.errors import InputError, NotFound
 from studio.instructions.records import FIELDS, freeze
-from studio.store import Dataset, Record, RecordFilter, Snapshot, Store
+from studio.store import Dataset, Order, Record, RecordFilter, Snapshot, Store
 
 __all__ = [
     "PAGE_ROWS",
@@ -72,41 +72,26 @@ def _cured(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name.strip()).strip("-")
 
 
-def page_of(store: Store, dataset: Dataset, where: RecordFilter | None = None, number: int = 1) -> Page:
+def page_of(
+    store: Store, dataset: Dataset, where: RecordFilter | None = None, number: int = 1, order: Order = "oldest"
+) -> Page:
     """The page of that number, or the nearest one there is."""
     total = store.count_records(dataset.id, where)
     pages = max(1, -(-total // PAGE_ROWS))
     number = min(max(1, number), pages)
-    records = store.records(dataset.id, where, offset=(number - 1) * PAGE_ROWS, limit=PAGE_ROWS)
+    records = store.records(dataset.id, where, order=order, offset=(number - 1) * PAGE_ROWS, limit=PAGE_ROWS)
     return Page(tuple(records), number, pages, total)
 
 
 def neighbour(
-    store: Store,
-    dataset: Dataset,
-    where: RecordFilter | None,
-    page: int,
-    record_id: int,
-    step: Literal[-1, 1],
-) -> tuple[Page, Record]:
-    """The record before or after, and the page it is on. Records are in the order they came in, which is that of ids.
-
-    A record that is not on the page (any more) counts as lying between those that are.
-    """
-    here = page_of(store, dataset, where, page)
-    beside = _beside(here, record_id, step)
-    if beside is None:
-        there = page_of(store, dataset, where, here.number + step)
-        here, beside = there, _beside(there, record_id, step)
-    if beside is None:
+    store: Store, where: RecordFilter | None, record_id: int, step: Literal[-1, 1], order: Order = "oldest"
+) -> tuple[int, Record]:
+    """The record before or after in that order, and the number of the page it is on."""
+    found = store.beside(store.record(record_id), where, order, step)
+    if found is None:
         raise NotFound(f"This is the {'last' if step == 1 else 'first'} record of those shown.")
-    return here, beside
-
-
-def _beside(page: Page, record_id: int, step: Literal[-1, 1]) -> Record | None:
-    if step == 1:
-        return next((r for r in page.records if r.id > record_id), None)
-    return next((r for r in reversed(page.records) if r.id < record_id), None)
+    record, before = found
+    return before // PAGE_ROWS + 1, record
 
 
 def is_unsaved(stored: Record | None, fields: Mapping[str, str]) -> bool:
@@ -121,8 +106,10 @@ def _typed(text: str | None) -> str:
     return (text or "").replace("\r\n", "\n").replace("\r", "\n").strip()
 
 
-def take_snapshot(store: Store, root: Path, dataset: Dataset, *, author: str) -> Taken:
-    """Freeze a dataset as `data:NAME@next`, unless nothing changed since the newest snapshot."""
+def take_snapshot(
+    store: Store, root: Path, dataset: Dataset, *, author: str, where: RecordFilter | None = None
+) -> Taken:
+    """Freeze a dataset (or the part that `where` leaves) as `data:NAME@next`, unless it equals the newest snapshot."""
     known = {snapshot.id for snapshot in store.snapshots("data")}
-    snapshot = freeze(store, root, dataset, author=author)
+    snapshot = freeze(store, root, dataset, author=author, where=where)
     return Taken(snapshot, snapshot.id not in known)

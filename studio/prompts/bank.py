@@ -15,7 +15,7 @@ from typing import Any
 
 from studio.errors import Conflict, InputError, StorageError
 from studio.instructions import group_hash
-from studio.instructions.records import checked_fields
+from studio.instructions.records import plain_fields
 from studio.prompts.examples import choose_examples
 from studio.specs import SnapshotRef
 from studio.store import Example, Snapshot, Store, read_rows
@@ -238,7 +238,7 @@ def _sifted(
             refused.append(Refused(number, str(row["instruction"]), place))
         else:
             now = groups[number][0]
-            candidates.setdefault(now, {**checked_fields(row), "group_hash": now})
+            candidates.setdefault(now, {**plain_fields(row), "group_hash": now})
     return candidates, refused
 
 
@@ -259,7 +259,7 @@ def _fitting(bank: str, rows: Sequence[dict[str, str]], room: int) -> Sequence[d
 
 def _checked(store: Store, root: Path, fields: Mapping[str, str]) -> dict[str, str]:
     """The row to store. Raises InputError for an empty one and for one that is held out."""
-    clean = {**checked_fields(fields), "reasoning": str(fields.get("reasoning") or "").strip()}
+    clean = {**plain_fields(fields), "reasoning": str(fields.get("reasoning") or "").strip()}
     group = group_hash(clean["instruction"], clean["context"])
     if place := held_out(store, root).among({group: None}).get(group):
         raise InputError(

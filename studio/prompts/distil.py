@@ -27,7 +27,7 @@ from studio.backends import Backend
 from studio.errors import EngineLost, InputError, NotFound, RunError, StudioError
 from studio.evaluation import Rule, judge
 from studio.instructions import CATEGORIES, group_hash, question, split_of
-from studio.instructions.records import checked_fields
+from studio.instructions.records import plain_fields
 from studio.prompts.bank import pool_of
 from studio.prompts.examples import choose_examples
 from studio.prompts.memory import Memory
@@ -272,7 +272,7 @@ class Distil(Task):
             "category": row.category or (CATEGORIES[2] if row.context else CATEGORIES[0]),
         }
         source = f"job {job_id}: row {row.number} of {self.prompts}, {prompt} by {self.model}, seed {self.seed}"
-        return {**checked_fields(fields), "group_hash": row.group, "split": row.split, "source": source}
+        return {**plain_fields(fields), "group_hash": row.group, "split": row.split, "source": source}
 
     def _into(self, run: Run, author: str) -> Dataset:
         """The dataset; made when the first record comes, so that a run without any leaves none."""

@@ -23,10 +23,13 @@ from studio.store.assignments import (
 from studio.store.bank import EXAMPLE_FIELDS, Bank, BankVerbs, Example
 from studio.store.chats import Chat, ChatVerbs, Turn
 from studio.store.completions import Answer, CompletionVerbs
-from studio.store.datasets import Dataset, DatasetVerbs, Record, RecordFilter
+from studio.store.curation import CurationVerbs, LeftOutRow, Purge, SavedFilter
+from studio.store.datasets import RECORD_STATES, Dataset, Order, Record, RecordFilter, RowsTaken
 from studio.store.documents import Document, DocumentVerbs, NewDocument, NewPassage, Passage
+from studio.store.edits import Comment, Edit, EditVerbs, RecordChange
 from studio.store.endpoints import Endpoint, EndpointVerbs, Price, ServedModel
 from studio.store.evaluations import Evaluation, EvaluationVerbs, ScoredItem
+from studio.store.flags import CheckRun, FlagRow, FlagVerbs
 from studio.store.grids import CellFilter, ColumnCounts, GridCell, GridVerbs, RowScores
 from studio.store.jobs import Job, JobEvent, JobVerbs, Metric
 from studio.store.models import Model, ModelVerbs, model_row
@@ -37,6 +40,7 @@ from studio.store.templates import PromptTemplate, TemplateVerbs, TemplateVersio
 
 __all__ = [
     "EXAMPLE_FIELDS",
+    "RECORD_STATES",
     "Annotator",
     "AnnotatorKind",
     "Answer",
@@ -44,35 +48,45 @@ __all__ = [
     "Batch",
     "CellFilter",
     "Chat",
+    "CheckRun",
     "ColumnCounts",
+    "Comment",
     "Dataset",
     "DeskItem",
     "Document",
+    "Edit",
     "Endpoint",
     "Evaluation",
     "Example",
+    "FlagRow",
     "GridCell",
     "Job",
     "JobEvent",
     "Judged",
     "Judgement",
+    "LeftOutRow",
     "Metric",
     "Model",
     "NewDocument",
     "NewItem",
     "NewPassage",
     "NotYours",
+    "Order",
     "Passage",
     "Price",
     "Progress",
     "Prompt",
     "PromptTemplate",
+    "Purge",
     "RankedAnswer",
     "RankedItem",
     "Ranking",
     "Record",
+    "RecordChange",
     "RecordFilter",
     "RowScores",
+    "RowsTaken",
+    "SavedFilter",
     "ScoredItem",
     "ServedModel",
     "Snapshot",
@@ -89,10 +103,12 @@ class Store(
     BankVerbs,
     ChatVerbs,
     CompletionVerbs,
-    DatasetVerbs,
+    CurationVerbs,
     DocumentVerbs,
+    EditVerbs,
     EndpointVerbs,
     EvaluationVerbs,
+    FlagVerbs,
     GridVerbs,
     JobVerbs,
     ModelVerbs,

@@ -39,6 +39,7 @@ class Snapshot:
     licence: str
     author: str
     created_at: float
+    purged_at: float | None = None  # it holds what was purged from its dataset since
 
 
 class SnapshotVerbs(Database):

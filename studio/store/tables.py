@@ -5,6 +5,8 @@ Times are UTC epoch seconds (REAL), so that SQLite and PostgreSQL agree to the b
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     Boolean,
@@ -41,6 +43,7 @@ datasets = Table(
     Column("licence", Text, nullable=False, default=""),
     Column("author", Text, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("change", Integer, nullable=False, default=0),  # moves on every write to it: the token that pages poll
 )
 
 # One instruction record in dolly's schema. `split` is decided once, at insert, by a hash of the prompt.
@@ -53,17 +56,39 @@ records = Table(
     Column("context", Text, nullable=False, default=""),
     Column("response", Text, nullable=False),
     Column("category", Text, nullable=False, default=""),
+    Column("turns", JSON(none_as_null=True)),  # all of a conversation that is more than a question and its answer
+    Column("talk", Text, nullable=False, default="", server_default=""),  # the text of `turns`, to be searched
+    Column("licence", Text, nullable=False, default=""),  # its own, where it differs from the dataset's
+    Column("state", Text, nullable=False, default="draft", server_default="draft"),  # draft | approved | rejected
+    Column("letters", Integer, nullable=False, default=0, server_default="0"),  # length of all its text
     Column("group_hash", Text, nullable=False),
-    Column("split", Text, nullable=False),
+    Column("split", Text, nullable=False),  # train | validation | test | excluded
     Column("source", Text, nullable=False, default=""),
+    Column("provenance", JSON(none_as_null=True)),  # of a drafted record: model, seeds, passage
     Column("author", Text, nullable=False),
     Column("revision", Integer, nullable=False, default=1),
+    Column("added_by", Integer),  # the edit that brought it
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
-    Index(None, "dataset_id", "id"),
-    Index(None, "dataset_id", "category"),
+    Column("removed_at", Double),
 )
+_THERE: dict[str, Any] = {
+    "sqlite_where": records.c.removed_at.is_(None),
+    "postgresql_where": records.c.removed_at.is_(None),
+}
+# Pages are counted and found in an index alone, however wide the records are: the first for paging, the second for any
+# mixture of filters, the others for what pages can be sorted by.
+Index("ix_records_there", records.c.dataset_id, records.c.id, **_THERE)
+Index(
+    "ix_records_filters",
+    *(records.c[name] for name in ("dataset_id", "category", "split", "state", "author", "source", "letters", "id")),
+    **_THERE,
+)
+Index("ix_records_letters", records.c.dataset_id, records.c.letters, records.c.id, **_THERE)
+Index("ix_records_updated_at", records.c.dataset_id, records.c.updated_at, records.c.id, **_THERE)
+Index("ix_records_added_by", records.c.added_by)
 
+# What a record was before each edit. Revision 0 stands for "not there yet".
 record_revisions = Table(
     "record_revisions",
     metadata,
@@ -71,9 +96,110 @@ record_revisions = Table(
     Column("record_id", Integer, ForeignKey("records.id"), nullable=False),
     Column("revision", Integer, nullable=False),
     Column("fields", JSON, nullable=False),
+    Column("edit_id", Integer),  # the edit that ended it; older rows have none
     Column("author", Text, nullable=False),
     Column("created_at", Double, nullable=False),
     UniqueConstraint("record_id", "revision"),
+    Index(None, "edit_id"),
+)
+
+# What somebody did to a dataset at one stroke, and whether it was undone: the undo and redo of the page.
+edits = Table(
+    "edits",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("dataset_id", Integer, ForeignKey("datasets.id"), nullable=False),
+    Column("kind", Text, nullable=False),  # add | change | remove, or undo | redo
+    Column("of_id", Integer),  # the edit that was undone or redone
+    Column("title", Text, nullable=False),
+    Column("records", Integer, nullable=False, default=0),
+    Column("last_row", Integer, nullable=False, default=0),  # of a file: where an import that stopped goes on
+    Column("author", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("undone_at", Double),
+    Index(None, "dataset_id", "author", "id"),
+)
+
+comments = Table(
+    "comments",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("record_id", Integer, ForeignKey("records.id"), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Index(None, "record_id", "id"),
+)
+
+# What the checks found, of the newest run of each. A record that changed since is looked at again by the next.
+flags = Table(
+    "flags",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("dataset_id", Integer, ForeignKey("datasets.id"), nullable=False),
+    Column("record_id", Integer, nullable=False),  # 0: of the dataset as a whole
+    Column("check", Text, nullable=False),
+    Column("field", Text, nullable=False, default=""),
+    Column("start", Integer),
+    Column("end", Integer),
+    Column("note", Text, nullable=False),
+    Column("details", JSON, nullable=False),
+    Index(None, "dataset_id", "check", "record_id"),
+    Index(None, "record_id", "check"),
+)
+
+check_runs = Table(
+    "check_runs",
+    metadata,
+    Column("dataset_id", Integer, ForeignKey("datasets.id"), primary_key=True),
+    Column("check", Text, primary_key=True),
+    Column("version", Text, nullable=False),
+    Column("settings", JSON, nullable=False),
+    Column("records", Integer, nullable=False),
+    Column("flagged", Integer, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("until", Double, nullable=False),  # what changed later was not looked at
+    Column("ended_at", Double, nullable=False),
+)
+
+# Rows of files that could not be taken in, until somebody mends them or lets them go.
+left_out_rows = Table(
+    "left_out_rows",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("dataset_id", Integer, ForeignKey("datasets.id"), nullable=False),
+    Column("edit_id", Integer, nullable=False),  # the import
+    Column("row", Integer, nullable=False),
+    Column("column", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("cells", JSON, nullable=False),
+    Column("settled_at", Double),
+    Index(None, "dataset_id", "settled_at", "id"),
+)
+
+saved_filters = Table(
+    "saved_filters",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("dataset_id", Integer, ForeignKey("datasets.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("filter", JSON, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("dataset_id", "name"),
+)
+
+# The one operation that rewrites history, and what it took away: never the text itself.
+purges = Table(
+    "purges",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("dataset_id", Integer, ForeignKey("datasets.id"), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("records", Integer, nullable=False),
+    Column("snapshots", JSON, nullable=False),  # the refs that held it
+    Column("author", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
 )
 
 # Frozen datasets. The rows live in a file that never changes; `digest` is the SHA-256 of its bytes.
@@ -91,6 +217,7 @@ snapshots = Table(
     Column("licence", Text, nullable=False, default=""),
     Column("author", Text, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("purged_at", Double),  # it holds what was purged from its dataset later: not for training any more
     UniqueConstraint("kind", "name", "version"),
 )
 

@@ -18,7 +18,7 @@ from studio.instructions import (
     take_snapshot,
 )
 from studio.instructions.records import insertable
-from studio.store import Dataset, RecordFilter, Store
+from studio.store import Dataset, Order, RecordFilter, Store
 
 
 @pytest.fixture
@@ -49,15 +49,27 @@ def test_neighbours_lie_on_the_next_page_too_and_skip_what_is_filtered_out(
     sqlite_store: Store, dataset: Dataset
 ) -> None:
     everything = sqlite_store.records(dataset.id, limit=200)
-    page, record = neighbour(sqlite_store, dataset, None, 1, everything[49].id, 1)
-    assert (page.number, record.id) == (2, everything[50].id)
-    page, record = neighbour(sqlite_store, dataset, None, 2, everything[50].id, -1)
-    assert (page.number, record.id) == (1, everything[49].id)
-    only_sevens = RecordFilter("7")
-    _, record = neighbour(sqlite_store, dataset, only_sevens, 1, everything[8].id, 1)
-    assert record.instruction == "Question 17"
+    assert neighbour(sqlite_store, None, everything[49].id, 1) == (2, everything[50])
+    assert neighbour(sqlite_store, None, everything[50].id, -1) == (1, everything[49])
+    only_seventies = RecordFilter("7")
+    _, record = neighbour(sqlite_store, only_seventies, everything[8].id, 1)
+    assert record.instruction == "Question 70"
     with pytest.raises(NotFound, match="last record"):
-        neighbour(sqlite_store, dataset, None, 3, everything[-1].id, 1)
+        neighbour(sqlite_store, None, everything[-1].id, 1)
+
+
+@pytest.mark.parametrize("order", ["oldest", "newest", "shortest", "longest"])
+def test_going_from_record_to_record_passes_each_once_in_the_order_of_the_pages(
+    sqlite_store: Store, dataset: Dataset, order: Order
+) -> None:
+    shown = [r.id for n in (1, 2, 3) for r in page_of(sqlite_store, dataset, None, n, order).records]
+    walked, pages = [shown[0]], [1]
+    for _ in range(len(shown) - 1):
+        page, record = neighbour(sqlite_store, None, walked[-1], 1, order)
+        walked.append(record.id)
+        pages.append(page)
+    assert walked == shown
+    assert pages == [1] * 50 + [2] * 50 + [3]
 
 
 def test_only_what_somebody_wrote_counts_as_unsaved(sqlite_store: Store, dataset: Dataset) -> None:

@@ -20,9 +20,10 @@ from studio.instructions import (
     question,
     split_of,
 )
-from studio.instructions.records import checked_fields
+from studio.instructions.editing import review
+from studio.instructions.records import checked_fields, frozen_row
 from studio.specs import assistant, user
-from studio.store import Dataset, RecordFilter, Store, read_rows
+from studio.store import Dataset, Record, RecordFilter, Store, read_rows
 
 FIELDS_OF_ONE = {"instruction": "Wash it?", "context": "", "response": "At 30.", "category": "closed_qa"}
 
@@ -161,3 +162,56 @@ def test_an_empty_part_is_refused(sqlite_store: Store, dataset: Dataset, tmp_pat
     _add(sqlite_store, dataset)
     with pytest.raises(InputError, match="0 rows"):
         freeze(sqlite_store, tmp_path, dataset, author="ann", where=RecordFilter(text="no such words"))
+
+
+# -- conversations ---------------------------------------------------------------------------------------------
+
+TALK = [
+    {"role": "system", "content": "Be kind."},
+    {"role": "user", "content": "Is the tent dry?"},
+    {"role": "assistant", "content": "Not yet."},
+    {"role": "user", "content": "And now?"},
+    {"role": "assistant", "content": "Yes."},
+]
+
+
+@pytest.fixture
+def talk(sqlite_store: Store) -> Record:
+    dataset = sqlite_store.create_dataset("talks", author="ann")
+    add_record(sqlite_store, dataset, {"turns": TALK, "category": "open_qa"}, author="ann", source="test")
+    (record,) = sqlite_store.records(dataset.id)
+    return record
+
+
+def test_a_conversation_is_stored_whole_and_listed_by_its_first_question_and_last_answer(talk: Record) -> None:
+    assert (talk.instruction, talk.context, talk.response, talk.turns) == ("Is the tent dry?", "", "Yes.", TALK)
+    assert talk.letters == sum(len(turn["content"]) for turn in TALK)
+
+
+def test_every_turn_of_a_conversation_is_taught(talk: Record) -> None:
+    taught = conversation(frozen_row(talk))
+    assert [(m.role, m.content) for m in taught] == [(t["role"], t["content"]) for t in TALK]
+
+
+def test_a_frozen_conversation_can_be_asked_like_a_record(talk: Record) -> None:
+    row = frozen_row(talk)
+    assert (row["instruction"], row["response"]) == ("And now?", "Yes.")
+    assert row["context"] == "System: Be kind.\n\nUser: Is the tent dry?\n\nAssistant: Not yet."
+    assert row["group"] == group_hash("Is the tent dry?", "")  # the split is that of its root
+
+
+def test_editing_its_ends_keeps_what_lies_between(sqlite_store: Store, talk: Record) -> None:
+    fields = {"instruction": "Is it dry?", "context": "", "response": "It is.", "category": ""}
+    saved = edit_record(sqlite_store, talk.id, 1, fields, author="ben")
+    said = [turn["content"] for turn in saved.turns or []]
+    assert said == ["Be kind.", "Is it dry?", "Not yet.", "And now?", "It is."]
+    with pytest.raises(InputError, match="has no context of its own"):
+        edit_record(sqlite_store, talk.id, 2, fields | {"context": "In the rain."}, author="ben")
+
+
+def test_a_rejected_record_is_left_out_of_a_snapshot(sqlite_store: Store, talk: Record, tmp_path: Path) -> None:
+    dataset = sqlite_store.dataset("talks")
+    add_record(sqlite_store, dataset, {"instruction": "Why?", "response": "So."}, author="ann", source="test")
+    review(sqlite_store, dataset, [talk], "rejected", author="ben")
+    snapshot = freeze(sqlite_store, tmp_path, dataset, author="ann")
+    assert [row["instruction"] for row in read_rows(tmp_path, snapshot)] == ["Why?"]

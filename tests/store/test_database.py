@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -189,8 +190,12 @@ def test_a_full_disk_is_a_sentence_and_loses_nothing(tmp_path: Path, migrated_sq
 
 
 def test_the_migrations_make_exactly_the_tables_that_the_code_names(store: Store) -> None:
+    def is_ours(name: str | None, kind: str, parents: Any) -> bool:
+        return not (name or "").startswith("records_words")  # the full-text index, which each database has its own way
+
+    options = {"compare_type": True, "include_name": is_ours}
     with store._read() as c:
-        assert compare_metadata(MigrationContext.configure(c, opts={"compare_type": True}), metadata) == []
+        assert compare_metadata(MigrationContext.configure(c, opts=options), metadata) == []
 
 
 @on_both

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 
-from studio.store import Store
+from studio.store import RecordFilter, Store
 from studio.store.database import Database, _alembic_config
 from studio.store.tables import completions
 from tests.preferences.items import BATCH, judge, put_items
@@ -98,3 +98,27 @@ def test_0003_names_every_answer_once(at_revision):
     store = at_revision("0002", {"completions": [before]})
     with pytest.raises(sa.exc.IntegrityError), store._write() as c:
         c.execute(completions.insert().values(before))
+
+
+def test_0006_finds_the_records_of_before_and_can_change_them(at_revision):
+    dataset = {
+        "name": "gear",
+        "description": "",
+        "guidelines": "",
+        "licence": "MIT",
+        "author": "ann",
+        "created_at": 1.0,
+    }
+    record = {
+        "dataset_id": 1, "instruction": "Is the tent dry?", "context": "", "response": "Yes.", "category": "open_qa",
+        "group_hash": "0" * 64, "split": "train", "source": "", "author": "ann", "revision": 1,
+        "created_at": 1.0, "updated_at": 1.0,
+    }  # fmt: skip
+    before = {"dataset_id": 1, "id": 1, **record}
+    store = at_revision("0005", {"datasets": [{"id": 1, **dataset}], "records": [before]})
+    (found,) = store.records(1, RecordFilter(text="tent"))
+    assert (found.letters, found.state, found.turns, found.response) == (20, "draft", None, "Yes.")
+    store.edit_record(found.id, 1, {"instruction": "Is the jacket dry?"}, author="ben")
+    assert store.count_records(1, RecordFilter(text="tent")) == 0
+    store.undo(1, author="ben")
+    assert store.count_records(1, RecordFilter(text="tent")) == 1
