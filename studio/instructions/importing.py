@@ -1,4 +1,4 @@
-"""Reading tables from outside: CSV, TSV and JSONL with guessed encoding and delimiter, and a mapping of columns.
+"""Reading rows from outside into records: what a file seems to be, how it is to be read, and what comes of each row.
 
 A file is read twice: once for the preview that people confirm, once for the import. Bad rows are listed with row,
 column and reason and never hold up the good ones; a file that cannot be read at all changes nothing.
@@ -6,30 +6,53 @@ column and reason and never hold up the good ones; a file that cannot be read at
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import charset_normalizer
+from pydantic import Field
 
 from studio.errors import InputError
 from studio.instructions.datasets import new_dataset
-from studio.instructions.records import FIELDS, insertable
+from studio.instructions.formats import Layout, Rejected, Row, opened
+from studio.instructions.formats.base import LARGEST_CELL, as_text, cells_of, rejected
+from studio.instructions.formats.hub import hub_rows
+from studio.instructions.records import FIELDS, checked_fields, insertable, storable
+from studio.instructions.shapes import OMITTED, RowError, recognised, shape_named
+from studio.instructions.shapes.base import read_turns, turns_of
+from studio.settings import Settings
 from studio.store import Dataset, Store
 
-__all__ = ["ImportReport", "Preview", "Rejected", "import_file", "import_into", "preview"]
+__all__ = [
+    "MAPPED",
+    "OMITTED",
+    "ImportReport",
+    "Layout",
+    "Preview",
+    "Reading",
+    "Rejected",
+    "fields_of",
+    "import_file",
+    "import_into",
+    "mended_fields",
+    "preview",
+    "preview_hub",
+    "read_fields",
+    "read_hub_fields",
+]
 
-_SAMPLE_BYTES = 1 << 18
-_LARGEST_CELL = 16 << 20
-# Half a character, from bytes in another encoding or an escape like \\ud800 in JSON. No database keeps it.
-_DAMAGED = re.compile("[\ud800-\udfff]")
+# What a column can be mapped to. `turns` is a whole conversation and stands for instruction and response.
+MAPPED = (*FIELDS, "turns", "licence", "source")
+
+_LOOKED_AT = 200
+_BAD_LOOKED_AT = 1000
+_SHOWN = 1000
+# Bad rows that a report lists; a file of nothing else is counted and not kept in memory.
+_LISTED = 1000
+
+_TOO_LONG = f"The record is longer than {LARGEST_CELL >> 20} million characters. Shorten it."
 
 # Names that other tools give to dolly's four fields.
 _SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -39,115 +62,156 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
     "category": ("category", "type", "label", "topic", "kind"),
 }
 
+Fields = dict[str, Any]
+
+
+class Reading(Layout):
+    """How a file is read: its layout, and the shape or the mapping (field -> column) that makes records of rows.
+
+    It survives JSON, so that a job can be told it. With both empty, the shape is recognised.
+    """
+
+    shape: str = ""
+    mapping: dict[str, str] = Field(default_factory=dict)
+
 
 @dataclass(frozen=True)
 class Preview:
-    """What a file seems to be: its columns, the first rows, and the mapping we would guess (field -> column)."""
+    """What a file seems to be: its columns, the first rows, and how we would read it.
 
-    format: Literal["csv", "jsonl"]
+    `mapping` is our guess (field -> column); with a `shape` none is needed. `omitted` counts the values of the rows
+    looked at that a record has no place for, and `unused` are columns that the shape does not know.
+    """
+
+    format: str
     encoding: str
     delimiter: str
     columns: tuple[str, ...]
     rows: tuple[dict[str, str], ...]
     mapping: dict[str, str]
+    shape: str = ""
+    sheet: str = ""
+    sheets: tuple[str, ...] = ()
+    member: str = ""
+    members: tuple[str, ...] = ()
+    is_guarded: bool | None = None
+    omitted: int = 0
+    unused: tuple[str, ...] = ()
 
+    @property
+    def layout(self) -> Layout:
+        return Layout(
+            format=self.format,
+            encoding=self.encoding,
+            delimiter=self.delimiter,
+            sheet=self.sheet,
+            member=self.member,
+            is_guarded=self.is_guarded,
+        )
 
-@dataclass(frozen=True)
-class Rejected:
-    """A row that was left out: its number in the file (the first data row is 1), the column, and why."""
+    @property
+    def reading(self) -> Reading:
+        """As it would be read without another word from anybody."""
+        mapping = {} if self.shape else {field: column for field, column in self.mapping.items() if column}
+        return Reading(**self.layout.model_dump(), shape=self.shape, mapping=mapping)
 
-    row: int
-    column: str
-    reason: str
+    def mapped(self, mapping: Mapping[str, str]) -> Reading:
+        """As it is read with this mapping."""
+        return Reading(**self.layout.model_dump(), mapping=dict(mapping))
 
 
 @dataclass(frozen=True)
 class ImportReport:
+    """What came of an import. `rejected` lists the first bad rows; `unlisted` counts those after them.
+
+    `omitted` counts values that a record has no place for, such as second right answers.
+    """
+
     added: int
     rejected: tuple[Rejected, ...]
+    unlisted: int = 0
+    omitted: int = 0
+
+    @property
+    def left_out(self) -> int:
+        return len(self.rejected) + self.unlisted
 
 
-def preview(path: Path, rows: int = 5) -> Preview:
-    """Look at a file without importing it. Raises InputError when it holds no table."""
-    kind, encoding, delimiter = _sniff(path)
-    found: list[dict[str, str]] = []
+# -- looking -------------------------------------------------------------------------------------------------
+
+
+def preview(path: Path, rows: int = 5, wanted: Layout | None = None) -> Preview:
+    """Look at a file without importing it; what `wanted` says is not guessed. Raises InputError for no table."""
+    found = opened(path, _layout(wanted))
+    sheets = found.format.sheets(found.source)
+    looked = _look(found.source.name, found.format.rows(found.source, found.layout))
+    return _previewed(looked, found.layout, rows, sheets=sheets, members=found.members)
+
+
+def preview_hub(ref: str, split: str, settings: Settings, rows: int = 5) -> Preview:
+    """Look at a data set of the hub. Raises InputError when it cannot be reached."""
+    return _previewed(_look(ref, hub_rows(ref, split, settings)), Layout(), rows)
+
+
+@dataclass(frozen=True)
+class _Looked:
+    rows: list[Fields]
+    columns: tuple[str, ...]
+
+
+def _look(name: str, rows: Iterator[tuple[int, Row]]) -> _Looked:
+    """The first rows that can be read. Raises InputError when none can."""
+    found: list[Fields] = []
     columns: dict[str, None] = {}
-    for _, row in _rows(path, kind, encoding, delimiter):
+    bad: list[Rejected] = []
+    letters = 0
+    for _, row in rows:
         if isinstance(row, Rejected):
-            continue
-        columns.update(dict.fromkeys(row))
-        if len(found) < rows:
+            bad.append(row)
+        else:
+            cells = cells_of(row)
+            columns.update(dict.fromkeys(cells))
+            letters += sum(map(len, cells.values()))
             found.append(row)
-        if len(found) == rows and kind == "csv":
+        if len(found) == _LOOKED_AT or len(bad) == _BAD_LOOKED_AT or letters > LARGEST_CELL:
             break
-        if kind == "jsonl" and len(found) == rows and len(columns) > 1:
-            break
+    if not found and bad:
+        raise InputError(f"{name} has no rows that can be read. Row {bad[0].row}: {bad[0].reason}")
     if not found:
-        raise InputError(f"{path.name} has no rows. Choose a CSV with a header line and rows, or a JSONL file.")
-    return Preview(kind, encoding, delimiter, tuple(columns), tuple(found), _guess(tuple(columns)))
+        raise InputError(f"{name} has no rows. Choose a CSV with a header line and rows, or a JSONL file.")
+    return _Looked(found, tuple(columns))
 
 
-def import_file(store: Store, dataset: Dataset, path: Path, mapping: Mapping[str, str], *, author: str) -> ImportReport:
-    """Add a file's rows to a dataset; `mapping` is field -> column ('' leaves a field empty).
-
-    Raises InputError when a mapped column is not there, two fields share a column, or no row can be used.
-    """
-    rejected: list[Rejected] = []
-    rows = _usable(path, mapping, rejected)
-    added = store.add_records(dataset.id, rows, author=author, source=path.name)
-    return ImportReport(added, tuple(rejected))
-
-
-def import_into(
-    store: Store, name: str, path: Path, mapping: Mapping[str, str], *, author: str, licence: str = ""
-) -> ImportReport:
-    """Add a file's rows to the dataset of that name; one that is not there yet is made, under `licence`."""
-    known = {dataset.name: dataset for dataset in store.datasets()}
-    if name not in known:
-        _usable(path, mapping, [])  # raises for a file without a usable row, which shall leave no empty dataset behind
-        known[name] = new_dataset(store, name, author=author, licence=licence)
-    return import_file(store, known[name], path, mapping, author=author)
-
-
-def _usable(path: Path, mapping: Mapping[str, str], rejected: list[Rejected]) -> Iterator[dict[str, Any]]:
-    """The rows that can be stored, read as they are asked for; what cannot be used is added to `rejected`."""
-    seen = preview(path)
-    _check_mapping(path, mapping, seen.columns)
-
-    def usable() -> Iterator[dict[str, Any]]:
-        for number, row in _rows(path, seen.format, seen.encoding, seen.delimiter):
-            if isinstance(row, Rejected):
-                rejected.append(row)
-                continue
-            try:
-                yield insertable({f: row.get(mapping.get(f) or "", "") for f in FIELDS})
-            except InputError as error:
-                empty = "instruction" if "instruction" in str(error) else "response"
-                rejected.append(Rejected(number, mapping[empty], str(error)))
-
-    rows = usable()
-    first = next(rows, None)
-    if first is None:
-        reason = f" Row {rejected[0].row}: {rejected[0].reason}" if rejected else ""
-        raise InputError(f"{path.name} has no usable rows, so nothing was imported.{reason}")
-    return chain([first], rows)
+def _previewed(
+    looked: _Looked, layout: Layout, rows: int, *, sheets: tuple[str, ...] = (), members: tuple[str, ...] = ()
+) -> Preview:
+    top = {column for row in looked.rows for column in row}
+    shape = recognised(top, looked.rows)
+    omitted = 0
+    if shape is not None:
+        reading = Reading(shape=shape.name)
+        taken = (fields for _, fields in fields_of(enumerate(looked.rows, 1), reading))
+        omitted = sum(fields.get(OMITTED, 0) for fields in taken if not isinstance(fields, Rejected))
+    return Preview(
+        format=layout.format,
+        encoding=layout.encoding,
+        delimiter=layout.delimiter,
+        columns=looked.columns,
+        rows=tuple({c: _short(text) for c, text in cells_of(row).items()} for row in looked.rows[:rows]),
+        mapping=_guess(looked.columns),
+        shape=shape.name if shape else "",
+        sheet=layout.sheet,
+        sheets=sheets,
+        member=layout.member,
+        members=members,
+        is_guarded=layout.is_guarded,
+        omitted=omitted,
+        unused=tuple(sorted(top - set(shape.columns) - {"license"})) if shape else (),
+    )
 
 
-def _check_mapping(path: Path, mapping: Mapping[str, str], columns: tuple[str, ...]) -> None:
-    for field in ("instruction", "response"):
-        if not mapping.get(field):
-            raise InputError(
-                f"No column of {path.name} is mapped to '{field}'. Its columns are: {', '.join(columns)}. Choose one."
-            )
-    for field, column in mapping.items():
-        if column and column not in columns:
-            raise InputError(
-                f"{path.name} has no column '{column}' for '{field}'. Its columns are: {', '.join(columns)}."
-            )
-    used = [c for c in mapping.values() if c]
-    twice = next((c for c in used if used.count(c) > 1), None)
-    if twice:
-        raise InputError(f"Column '{twice}' is mapped to two fields. Choose another column for one of them.")
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _guess(columns: tuple[str, ...]) -> dict[str, str]:
@@ -155,130 +219,205 @@ def _guess(columns: tuple[str, ...]) -> dict[str, str]:
     return {field: next((by_name[s] for s in names if s in by_name), "") for field, names in _SYNONYMS.items()}
 
 
-def _sniff(path: Path) -> tuple[Literal["csv", "jsonl"], str, str]:
-    """Format, encoding and delimiter, judged by the file's first bytes."""
-    try:
-        with path.open("rb") as file:
-            sample = file.read(_SAMPLE_BYTES)
-    except OSError as error:
-        raise InputError(f"{path.name} cannot be read ({error.strerror}). Upload it again.") from error
-    encoding = _encoding(path.name, sample)
-    text = sample.decode(encoding, errors="replace").lstrip("\ufeff").lstrip()
-    if text.startswith("{"):
-        return "jsonl", encoding, ""
-    if text.startswith("["):
-        raise InputError(f"{path.name} is a JSON list. Save it as JSON Lines: one object per line.")
-    if not text:
-        raise InputError(f"{path.name} is empty. Choose a file with a header line and rows.")
-    header = text.splitlines()[0]
-    delimiter = max(",;\t|", key=header.count)
-    if header.count(delimiter) == 0:
-        raise InputError(
-            f"{path.name} has a single column ('{header[:40]}'). A table needs at least an instruction and a response."
-        )
-    return "csv", encoding, delimiter
+# -- reading -------------------------------------------------------------------------------------------------
 
 
-def _encoding(name: str, sample: bytes) -> str:
-    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
-        if sample.startswith(mark):
-            return encoding
-    if b"\x00" in sample:
-        raise InputError(f"{name} is a binary file, not a table. Save it as CSV (UTF-8) or JSONL.")
-    if len(sample) == _SAMPLE_BYTES:
-        sample = sample[: sample.rfind(b"\n") + 1] or sample[:-4]  # it may end inside a character
-    for encoding, is_likely in (("utf-8", _any_text), ("cp1252", _western)):
-        with suppress(UnicodeDecodeError):
-            if is_likely(sample.decode(encoding)):
-                return encoding
-    best = charset_normalizer.from_bytes(sample).best()
-    return best.encoding if best else "cp1252"
+def read_fields(path: Path, reading: Reading) -> Iterator[tuple[int, Fields | Rejected]]:
+    """Row number and checked fields of every row of a file, or why it is left out. Numbers rise, so that a job that
+    was stopped can go on behind the last it stored. Raises InputError for a file or a mapping that cannot be."""
+    found = opened(path, _layout(reading))
+    looked = _look(found.source.name, found.format.rows(found.source, found.layout))
+    reading = _complete(found.source.name, reading, looked)
+    return fields_of(found.format.rows(found.source, found.layout), reading)
 
 
-def _any_text(text: str) -> bool:
-    return True
+def read_hub_fields(
+    ref: str, split: str, reading: Reading, settings: Settings
+) -> Iterator[tuple[int, Fields | Rejected]]:
+    """The same for a split of a data set on the hub."""
+    looked = _look(ref, hub_rows(ref, split, settings))
+    return fields_of(hub_rows(ref, split, settings), _complete(ref, reading, looked))
 
 
-def _western(text: str) -> bool:
-    """Whether text decoded as cp1252 looks like it. Measured: statistics over a few short rows are worse than this;
-    charset-normalizer took French for Romanian and "für" for Chinese."""
-    foreign = sum(not c.isascii() for c in text)
-    # Polish and Slovak letters of cp1250 show up as ³ and the like inside words.
-    return foreign * 5 < len(text) and not re.search(r"[^\W\d_][£¥¹³¿¼¾][^\W\d_]", text)
-
-
-def _rows(path: Path, kind: str, encoding: str, delimiter: str) -> Iterator[tuple[int, dict[str, str] | Rejected]]:
-    """Row number (from 1) and its cells as text, or why the row cannot be read."""
-    with path.open(encoding=encoding, errors="surrogateescape", newline="") as file:
-        found = _json_rows(file) if kind == "jsonl" else _csv_rows(file, path.name, delimiter)
-        for number, row in found:
-            damaged = next((c for c in row if _DAMAGED.search(c + row[c])), None) if isinstance(row, dict) else None
-            if damaged is None:
-                yield number, row
-            else:
-                reason = f"The cell holds bytes that are not {encoding} text. Save the file as UTF-8."
-                yield number, Rejected(number, _readable(damaged), reason)
-
-
-def _readable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
-
-
-def _csv_rows(file: io.TextIOBase, name: str, delimiter: str) -> Iterator[tuple[int, dict[str, str] | Rejected]]:
-    csv.field_size_limit(_LARGEST_CELL)
-    reader = csv.reader((line.replace("\x00", "") for line in file), delimiter=delimiter, strict=True)
-    try:
-        header = [c.strip() for c in next((cells for cells in reader if any(c.strip() for c in cells)), [])]
-    except csv.Error as error:
-        raise InputError(f"The header line of {name} cannot be read ({error}). Check its quotes.") from error
-    twice = next((c for c in header if c and header.count(c) > 1), None)
-    if twice is not None:
-        raise InputError(f"{name} has two columns named '{twice}'. Rename one in the header line.")
-    number = 0
-    while True:
-        number += 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield number, Rejected(number, "", f"The row cannot be read ({error}). Check its quotes.")
+def fields_of(rows: Iterable[tuple[int, Row]], reading: Reading) -> Iterator[tuple[int, Fields | Rejected]]:
+    """Checked fields of each row, ready for `insertable`: instruction, context, response, category and `turns`, and
+    `licence`, `source` and OMITTED where the row has them."""
+    read: Callable[[Mapping[str, Any]], Fields]
+    if reading.shape:
+        shape = shape_named(reading.shape)
+        read, places = shape.read, shape.places
+    else:
+        read, places = _Mapped(reading.mapping).read, reading.mapping
+    for number, row in rows:
+        if isinstance(row, Rejected):
+            yield number, row
             continue
-        if not any(c.strip() for c in cells):
-            number -= 1
-        elif len(cells) > len(header):
-            reason = f"The row has {len(cells)} cells, the header {len(header)}. Put quotes around text with a '{delimiter}'."
-            yield number, Rejected(number, header[-1], reason)
+        try:
+            fields = read(row)
+            clean = checked_fields(fields)
+        except RowError as error:
+            yield number, rejected(number, error.column, str(error), cells_of(row))
+        except InputError as error:
+            empty = "instruction" if "instruction" in str(error) else "response"
+            yield number, rejected(number, places.get(empty, ""), str(error), cells_of(row))
         else:
-            padded = cells + [""] * (len(header) - len(cells))
-            # Spreadsheets write columns without a name when somebody once typed to the right of the table.
-            yield number, {column: cell for column, cell in zip(header, padded, strict=True) if column}
+            if len(clean["instruction"]) + len(clean["context"]) + len(clean["response"]) > LARGEST_CELL:
+                yield number, rejected(number, places.get("response", ""), _TOO_LONG, cells_of(row))
+                continue
+            for name in ("licence", "source"):
+                if fields.get(name):
+                    clean[name] = storable(fields[name])
+            if fields.get(OMITTED):
+                clean[OMITTED] = fields[OMITTED]
+            yield number, clean
 
 
-def _json_rows(file: io.TextIOBase) -> Iterator[tuple[int, dict[str, str] | Rejected]]:
-    number = 0
-    for line in file:
-        if not line.strip():
-            continue
-        number += 1
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            yield (
-                number,
-                Rejected(number, "", f"The line is not JSON ({error.msg} at character {error.pos})."),
-            )
-            continue
-        except (ValueError, RecursionError):  # a number of thousands of digits, or lists thousands deep
-            yield number, Rejected(number, "", "The line is JSON of a size that cannot be read. Shorten it.")
-            continue
-        if not isinstance(row, dict):
-            yield number, Rejected(number, "", "The line is not a JSON object with named fields.")
-            continue
-        yield number, {str(k): _text(v) for k, v in row.items()}
+def mended_fields(cells: Mapping[str, str], reading: Reading) -> Fields:
+    """Checked fields of a row whose cells somebody mended. Raises InputError when it still cannot be a record."""
+    _, fields = next(fields_of([(1, dict(cells))], reading))
+    if isinstance(fields, Rejected):
+        raise InputError(fields.reason)
+    return fields
 
 
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+class _Mapped:
+    """Reads rows by a mapping; a column is the name of a cell, or a dotted path into one."""
+
+    def __init__(self, mapping: Mapping[str, str]) -> None:
+        self._columns = [(field, mapping.get(field) or "") for field in FIELDS]
+        self._more = [(field, column) for field in ("licence", "source") if (column := mapping.get(field))]
+        self._turns = mapping.get("turns") or ""
+
+    def read(self, row: Mapping[str, Any]) -> Fields:
+        fields: Fields = {}
+        for field, column in self._columns:
+            value = row[column] if column in row else _inside(row, column)
+            fields[field] = value if isinstance(value, str) else as_text(value)
+        for field, column in self._more:
+            fields[field] = as_text(row[column] if column in row else _inside(row, column))
+        if self._turns:
+            said = row[self._turns] if self._turns in row else _inside(row, self._turns)
+            fields.update(read_turns(turns_of(said, self._turns), self._turns))
+        return fields
+
+
+def _inside(row: Mapping[str, Any], path: str) -> Any:
+    """What stands at a dotted path, `data.question` or `messages.0.content`; None where it leads nowhere."""
+    if "." not in path:
+        return None
+    found: Any = row
+    for part in path.split("."):
+        if isinstance(found, Mapping):
+            found = found.get(part)
+        elif isinstance(found, list) and part.isdecimal() and int(part) < len(found):
+            found = found[int(part)]
+        else:
+            return None
+    return found
+
+
+def _layout(wanted: Layout | None) -> Layout:
+    known = wanted.model_dump() if wanted else {}
+    return Layout(**{name: known[name] for name in Layout.model_fields if name in known})
+
+
+def _complete(name: str, reading: Reading, looked: _Looked) -> Reading:
+    """The reading with its shape recognised if it says nothing, and checked."""
+    if reading.shape:
+        shape_named(reading.shape)
+        return reading
+    if not reading.mapping:
+        shape = recognised({column for row in looked.rows for column in row}, looked.rows)
+        if shape is not None:
+            return reading.model_copy(update={"shape": shape.name})
+    _check_mapping(name, reading.mapping, looked.columns)
+    return reading
+
+
+def _check_mapping(name: str, mapping: Mapping[str, str], columns: tuple[str, ...]) -> None:
+    listed = ", ".join(columns)
+    for field in mapping:
+        if field not in MAPPED:
+            raise InputError(f"A record has no field '{field}'. Columns can be mapped to: {', '.join(MAPPED)}.")
+    for field in () if mapping.get("turns") else ("instruction", "response"):
+        if not mapping.get(field):
+            raise InputError(f"No column of {name} is mapped to '{field}'. Its columns are: {listed}. Choose one.")
+    for field, column in mapping.items():
+        if column and not _is_there(column, columns):
+            raise InputError(f"{name} has no column '{column}' for '{field}'. Its columns are: {listed}.")
+    used = [c for c in mapping.values() if c]
+    twice = next((c for c in used if used.count(c) > 1), None)
+    if twice:
+        raise InputError(f"Column '{twice}' is mapped to two fields. Choose another column for one of them.")
+
+
+def _is_there(column: str, columns: tuple[str, ...]) -> bool:
+    """Whether it is a column, an object with columns in it, or leads into one that is a list."""
+    return any(column == c or c.startswith(f"{column}.") or column.startswith(f"{c}.") for c in columns)
+
+
+# -- importing -----------------------------------------------------------------------------------------------
+
+
+def import_file(
+    store: Store, dataset: Dataset, path: Path, how: Mapping[str, str] | Reading, *, author: str
+) -> ImportReport:
+    """Add a file's rows to a dataset; `how` is a reading, or a mapping of field -> column ('' leaves it empty).
+
+    Raises InputError when a mapped column is not there, two fields share a column, or no row can be used.
+    """
+    tally = _Tally()
+    added = store.add_records(dataset.id, _usable(path, how, tally), author=author, source=path.name)
+    return ImportReport(added, tuple(tally.rejected), tally.unlisted, tally.omitted)
+
+
+def import_into(
+    store: Store, name: str, path: Path, how: Mapping[str, str] | Reading, *, author: str, licence: str = ""
+) -> ImportReport:
+    """Add a file's rows to the dataset of that name; one that is not there yet is made, under `licence`."""
+    known = {dataset.name: dataset for dataset in store.datasets()}
+    if name not in known:
+        _usable(path, how, _Tally())  # raises for a file without a usable row, which shall leave no empty dataset
+        known[name] = new_dataset(store, name, author=author, licence=licence)
+    return import_file(store, known[name], path, how, author=author)
+
+
+class _Tally:
+    """What was left out while rows were read."""
+
+    def __init__(self) -> None:
+        self.rejected: list[Rejected] = []
+        self.unlisted = 0
+        self.omitted = 0
+
+    def add(self, row: Rejected) -> None:
+        if len(self.rejected) < _LISTED:
+            self.rejected.append(row)
+        else:
+            self.unlisted += 1
+
+
+def _usable(path: Path, how: Mapping[str, str] | Reading, tally: _Tally) -> Iterator[Fields]:
+    """The rows that can be stored, read as they are asked for; what cannot be used is added to the tally."""
+    reading = how if isinstance(how, Reading) else _by(how)
+
+    def usable() -> Iterator[Fields]:
+        for _, fields in read_fields(path, reading):
+            if isinstance(fields, Rejected):
+                tally.add(fields)
+            else:
+                tally.omitted += fields.pop(OMITTED, 0)
+                yield insertable(fields)
+
+    rows = usable()
+    first = next(rows, None)
+    if first is None:
+        bad = tally.rejected[0] if tally.rejected else None
+        reason = f" Row {bad.row}: {bad.reason}" if bad else ""
+        raise InputError(f"{path.name} has no usable rows, so nothing was imported.{reason}")
+    return chain([first], rows)
+
+
+def _by(mapping: Mapping[str, str]) -> Reading:
+    """A mapping that somebody gave, even one of nothing, is not to be replaced by what we recognise."""
+    return Reading(mapping={field: mapping.get(field, "") for field in (*FIELDS, *mapping)})
