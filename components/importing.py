@@ -15,7 +15,11 @@ from components.frame import actions, card, handler, live_dropdown, markup, noti
 from components.picking import rows_to_read
 from studio.errors import InputError
 from studio.instructions import FIELDS, ImportReport, Preview, import_into, name_for, preview
+from studio.instructions.formats import format_named, formats
+from studio.instructions.import_task import ImportRecords
+from studio.instructions.shapes import shape_named
 from studio.models import licence as licence_named
+from studio.uploads import park
 from studio.workspace import Workspace
 
 __all__ = ["ImportCard", "build_import", "uploaded"]
@@ -24,6 +28,7 @@ Step = Literal["choose", "map", "result"]
 
 _LEFT_OUT_SHOWN = 100
 _CELL_LETTERS = 240
+_QUICK_BYTES = 4 << 20  # a page takes this much in while somebody waits: a second or two
 _LICENCES = ("Apache-2.0", "MIT", "CC-BY-4.0", "CC-BY-SA-3.0", "CC-BY-NC-4.0")
 _OPTIONAL = ("context", "category")
 _WRITTEN_AS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -44,21 +49,23 @@ def build_import(workspace: Workspace) -> ImportCard:
     with card("Import records", visible=False, elem_classes=["import"]) as box:
         with gr.Column() as choose:
             markup(
-                "<p>A .csv or .tsv file with the columns' names in its first line, or .jsonl with an object a line.</p>"
+                "<p>A spreadsheet (.xlsx, .csv, .tsv), .json, .jsonl, .parquet, or a .zip of them. dolly, Alpaca, ShareGPT, "
+                "OpenAI chat and prompt/completion files are recognised; of others you say which column is what.</p>"
             )
             file = gr.File(
                 label="File to import",
                 show_label=False,
-                file_types=[".csv", ".tsv", ".jsonl"],
+                file_types=sorted({suffix for form in formats().values() for suffix in form.suffixes} | {".zip"}),
                 type="filepath",
                 height=128,
                 elem_classes=["drop"],
             )
         with gr.Column(visible=False) as mapping:
             looks = markup()
-            section("Which column is what", "guessed from the names")
-            with gr.Row(elem_classes=["form-row"]):
-                columns = {field: _column_choice(field) for field in FIELDS}
+            with gr.Column() as matching:
+                section("Which column is what", "guessed from the names")
+                with gr.Row(elem_classes=["form-row"]):
+                    columns = {field: _column_choice(field) for field in FIELDS}
             with gr.Row(elem_classes=["form-row"]):
                 target = gr.Dropdown(
                     label="Into dataset",
@@ -87,7 +94,8 @@ def build_import(workspace: Workspace) -> ImportCard:
     def look(path: str) -> list[Any]:
         seen = preview(Path(path))
         chosen = [_columns(seen, field) for field in FIELDS]
-        return [_looks(Path(path), seen), *chosen, name_for(Path(path)), *_at("map")]
+        asks = gr.Column(visible=not seen.shape)
+        return [_looks(Path(path), seen), asks, *chosen, name_for(Path(path)), *_at("map")]
 
     def import_file(
         file: str,
@@ -100,11 +108,21 @@ def build_import(workspace: Workspace) -> ImportCard:
         request: gr.Request,
     ) -> list[Any]:
         chosen = dict(zip(FIELDS, (instruction or "", context or "", response or "", category or ""), strict=True))
-        name = (dataset or "").strip()
-        report = import_into(workspace.store, name, Path(file), chosen, author=user_of(request), licence=licence or "")
+        name, path, by = (dataset or "").strip(), Path(file), user_of(request)
+        seen = preview(path)
+        reading = seen.reading if seen.shape else seen.mapped(chosen)
+        if path.stat().st_size > _QUICK_BYTES:
+            [upload] = park(workspace.path, [path])
+            task = ImportRecords(dataset=name, upload=upload, reading=reading, licence=licence or "")
+            job = workspace.queue(task, author=by)
+            return [
+                notice(f"{path.name} is large, so job {job.id} takes it in. Jobs shows how far it is."),
+                *_at("result"),
+            ]
+        report = import_into(workspace.store, name, path, reading, author=by, licence=licence or "")
         return [_result(report, name), *_at("result")]
 
-    file.upload(handler(look), file, [looks, *columns.values(), target, *steps], api_visibility="private")
+    file.upload(handler(look), file, [looks, matching, *columns.values(), target, *steps], api_visibility="private")
     start.click(
         handler(import_file),
         [file, target, licence, *columns.values()],
@@ -167,17 +185,23 @@ def _licence_of(workspace: Workspace, name: str | None) -> gr.Dropdown:
 
 
 def _looks(path: Path, seen: Preview) -> str:
-    kind = "JSON Lines" if seen.format == "jsonl" else f"CSV with {_WRITTEN_AS.get(seen.delimiter, seen.delimiter)}"
+    kind = format_named(seen.format).title
+    if seen.delimiter:
+        kind += f" with {_WRITTEN_AS.get(seen.delimiter, seen.delimiter)}"
+    where = f" ({seen.member or seen.sheet})" if seen.member or seen.sheet else ""
+    known = f", in the shape of {shape_named(seen.shape).title}" if seen.shape else ""
     shown = f"The first {len(seen.rows)} rows" if len(seen.rows) > 1 else "The first row"
-    encoding = seen.encoding.upper().removesuffix("-SIG")
-    words = f"{path.name} reads as {kind}, {encoding}. {shown}:"
+    encoding = f", {seen.encoding.upper().removesuffix('-SIG')}" if seen.encoding else ""
+    words = f"{path.name}{where} reads as {kind}{encoding}{known}. {shown}:"
+    if seen.omitted:
+        words = f"{seen.omitted:,} values of these rows have no place in a record. {words}"
     rows = ([_short(row.get(column, "")) for column in seen.columns] for row in seen.rows)
     return f"<p>{html.escape(words)}</p>" + _scrolling(rows_to_read("First rows", seen.columns, rows))
 
 
 def _result(report: ImportReport, dataset: str) -> str:
     """What came of it, and the rows that were left out with their reasons."""
-    many = len(report.rejected)
+    many = report.left_out
     left = f" {many:,} row{' was' if many == 1 else 's were'} left out:" if many else ""
     one = report.added == 1
     sentence = f"{report.added:,} record{' was' if one else 's were'} imported into {dataset}.{left}"

@@ -16,14 +16,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from studio import __version__
 from studio.demo import Progress, demo, table, tell
 from studio.errors import InputError, StorageError, StudioError
 from studio.example import load_example
 from studio.fields import Field, describe, fill_in
-from studio.instructions import FIELDS, freeze, import_file, preview
+from studio.instructions import FIELDS, freeze, import_into, preview
+from studio.instructions.checking import checks_of, run_check
+from studio.instructions.exporting import export_records
+from studio.instructions.formats import formats
+from studio.instructions.shapes import shapes
+from studio.instructions.statistics import Summary, summary
 from studio.jobs import app_holder, recipes, resume, run_folder, run_here
 from studio.models import catalogue
 from studio.offline import forbid_outbound_calls
@@ -138,17 +143,15 @@ def data_list(open_workspace: _Open, as_json: bool) -> None:
 def data_import(
     open_workspace: _Open, file: Path, into: str, licence: str, mapping: tuple[str, ...], as_json: bool
 ) -> None:
-    """Add the rows of a CSV, TSV or JSONL file."""
-    chosen = {**preview(file).mapping, **dict(_pair(m) for m in mapping)}
-    workspace = open_workspace()
-    known = {d.name: d for d in workspace.store.datasets()}
-    dataset = known.get(into) or workspace.store.create_dataset(into, author="owner", licence=licence)
-    report = import_file(workspace.store, dataset, file, chosen, author="owner")
+    """Add the rows of a file: CSV, TSV, Excel, JSON, JSON Lines, Parquet, or a zip of one."""
+    seen = preview(file)
+    reading = seen.mapped({**seen.mapping, **dict(_pair(m) for m in mapping)}) if mapping else seen.reading
+    report = import_into(open_workspace().store, into, file, reading, author="owner", licence=licence)
     rejected = [asdict(r) for r in report.rejected]
     if as_json:
-        print(json.dumps({"added": report.added, "rejected": rejected}))
+        print(json.dumps({"added": report.added, "left_out": report.left_out, "rejected": rejected}))
         return
-    print(f"{report.added} records added to {into}; {len(rejected)} rows left out.")
+    print(f"{report.added} records added to {into}; {report.left_out} rows left out.")
     for row in rejected[:20]:
         print(f"  row {row['row']}, column '{row['column']}': {row['reason']}")
 
@@ -158,6 +161,54 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals or field not in FIELDS:
         raise InputError(f"--map {text} is not FIELD=COLUMN. The fields are: {', '.join(FIELDS)}.")
     return field, column
+
+
+@data.command("export")
+@click.argument("name")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--shape", default="dolly", show_default=True, help=f"One of {', '.join(shapes())}.")
+@click.option("--format", "form", default="", help=f"One of {', '.join(formats())}; by the file's name if not given.")
+@_AS_JSON
+@click.pass_obj
+def data_export(open_workspace: _Open, name: str, file: Path, shape: str, form: str, as_json: bool) -> None:
+    """Write a dataset's records to a file that other tools read."""
+    store = open_workspace().store
+    form = form or next((f.name for f in formats().values() if file.suffix.casefold() in f.suffixes), "")
+    if not form:
+        raise InputError(f"{file.name} does not say a format. Give one with --format: {', '.join(formats())}.")
+    count = export_records(store.all_records(store.dataset(name).id), file, form, shape)
+    _show([{"file": str(file), "records": count, "format": form, "shape": shape}], as_json)
+
+
+@data.command("check")
+@click.argument("name")
+@click.option("--check", "names", multiple=True, help="Only these checks; all that need no model if not given.")
+@_AS_JSON
+@click.pass_obj
+def data_check(open_workspace: _Open, name: str, names: tuple[str, ...], as_json: bool) -> None:
+    """Look for what would teach a model something wrong; later runs look only at what changed."""
+    workspace = open_workspace()
+    dataset = workspace.store.dataset(name)
+    memory = workspace.path / "checks" / str(dataset.id)
+    runs = [run_check(workspace.store, dataset, check, memory) for check in checks_of(names)]
+    rows = [{"check": run.check, "flagged": run.flagged, "seconds": round(run.seconds, 2)} for run in runs]
+    _show(rows, as_json)
+
+
+@data.command("stats")
+@click.argument("name")
+@_AS_JSON
+@click.pass_obj
+def data_stats(open_workspace: _Open, name: str, as_json: bool) -> None:
+    """Records, lengths, categories, languages and vocabulary of a dataset."""
+    store = open_workspace().store
+    told = TypeAdapter(Summary).dump_python(summary(store.all_records(store.dataset(name).id)), mode="json")
+    if as_json:
+        print(json.dumps(told, ensure_ascii=False))
+        return
+    for figure, value in told.items():
+        shown = value if not isinstance(value, (list, dict)) else json.dumps(value, ensure_ascii=False)
+        print(f"{figure}: {shown}")
 
 
 @data.command("snapshot")

@@ -96,6 +96,32 @@ def test_bad_input_is_one_line_and_exit_2(ladder, table, words, sentence):
     assert ladder.out == ""
 
 
+@pytest.mark.parametrize("file", ["out.jsonl", "out.csv", "out.xlsx", "out.parquet", "out.json"])
+def test_what_is_exported_comes_in_again_the_same(ladder, tmp_path, file):
+    ladder("example")
+    (told,) = json.loads(ladder("data", "export", "brackenfold", str(tmp_path / file), "--shape", "alpaca", "--json"))
+    assert told["records"] == 264
+    assert json.loads(ladder("data", "import", str(tmp_path / file), "--into", "again", "--json"))["added"] == 264
+    said = [
+        [(r.instruction, r.context, r.response, r.category) for r in ladder.store.all_records(d.id)]
+        for d in (ladder.store.dataset("brackenfold"), ladder.store.dataset("again"))
+    ]
+    assert said[0] == said[1]
+
+
+def test_a_dataset_is_checked_and_described_without_a_page(ladder, tmp_path):
+    ladder("example")
+    found = {row["check"]: row["flagged"] for row in json.loads(ladder("data", "check", "brackenfold", "--json"))}
+    assert found["duplicates"] == found["secrets"] == 0
+    assert found["names"] > 0
+    told = json.loads(ladder("data", "stats", "brackenfold", "--json"))
+    assert told["records"] == 264
+    ladder("data", "check", "brackenfold", "--check", "spelling")
+    assert (ladder.code, "no check 'spelling'" in ladder.err) == (2, True)
+    ladder("data", "export", "brackenfold", str(tmp_path / "out.pdf"))
+    assert (ladder.code, "does not say a format" in ladder.err) == (2, True)
+
+
 def test_an_empty_file_changes_nothing(ladder, tmp_path):
     (tmp_path / "empty.csv").write_text("")
     ladder("data", "import", str(tmp_path / "empty.csv"), "--into", "x")
