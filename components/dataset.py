@@ -81,6 +81,8 @@ class _Browser:
     previous: gr.Button
     next: gr.Button
     last: gr.Button
+    undo: gr.Button
+    redo: gr.Button
 
     @property
     def where(self) -> list[Any]:
@@ -191,6 +193,8 @@ def _lay_out_browser() -> _Browser:
                                 show_label=False, scale=0, min_width=120, container=False)  # fmt: skip
         rows = pick_list("Records", elem_id="records")
         with gr.Row(elem_classes=["pager"]):
+            undo = gr.Button("Undo", size="sm", min_width=0, scale=0)
+            redo = gr.Button("Redo", size="sm", min_width=0, scale=0, elem_classes=["apart"])
             first = gr.Button("First", size="sm", min_width=0, scale=0)
             previous = gr.Button("Previous", size="sm", min_width=0, scale=0)
             shown = markup()
@@ -200,7 +204,22 @@ def _lay_out_browser() -> _Browser:
         chosen = gr.Textbox("", label="Dataset", visible="hidden")
         page = gr.Number(1, label="Page", precision=0, visible="hidden")
     return _Browser(
-        chosen, datasets, about, said, search, category, split, rows, shown, page, first, previous, following, last
+        chosen,
+        datasets,
+        about,
+        said,
+        search,
+        category,
+        split,
+        rows,
+        shown,
+        page,
+        first,
+        previous,
+        following,
+        last,
+        undo,
+        redo,
     )
 
 
@@ -381,6 +400,21 @@ class _Page:
         newest = self.store.records(dataset.id, offset=self.store.count_records(dataset.id) - 1, limit=1)[0]
         return self.record_shown(newest, notice(f"Record {newest.id} was added to {name}.", "good"))
 
+    def take_back(self, way: Literal["undo", "redo"], request: gr.Request, *now: Any) -> list[Any]:
+        """Undo or redo the person's last stroke in the dataset, and show what is there then."""
+        name, text, category, split, number, record, *typed = now
+        self.must_be_saved(record, typed)
+        dataset, by = self.store.dataset(name), user_of(request)
+        edit = (self.store.undo if way == "undo" else self.store.redo)(dataset.id, author=by)
+        many = f" ({edit.records:,} records)" if edit.records > 1 else ""
+        gr.Success(f"{'Undone' if way == 'undo' else 'Done again'}: {edit.title}{many}.", duration=4)
+        where = _filter(text, category, split)
+        page = page_of(self.store, dataset, where, _whole(number))
+        found = self.store.some_records([_whole(record)]) if record else []
+        shown = found[0] if found else next(iter(page.records), None)
+        form = self.record_shown(shown) if shown else self.blank(name)
+        return [self._shelf(name), *_sheet(page, where, shown.id if shown else 0), *form]
+
     def recount(self, name: str) -> list[Any]:
         dataset = self.store.dataset(name)
         return [self._shelf(name), self._categories(dataset, "")]
@@ -451,6 +485,15 @@ def _wire_form(page: _Page, add: gr.Button) -> None:
     form.save.click(handler(page.save), [b.chosen, form.revision, *form.typed], form.shown, **quiet).success(
         handler(page.recount), b.chosen, [b.datasets, b.category], **quiet
     ).success(handler(page.show), [*b.where, form.record], b.sheet, api_name="show_saved", **quiet)
+    ways: tuple[tuple[gr.Button, Literal["undo", "redo"]], ...] = ((b.undo, "undo"), (b.redo, "redo"))
+    for button, way in ways:
+        button.click(
+            handler(partial(page.take_back, way)),
+            [*b.where, *form.typed],
+            [b.datasets, *b.sheet, *form.shown],
+            api_name=f"{way}_stroke",
+            **quiet,
+        )
     form.reload.click(handler(page.reload), [b.chosen, form.record], form.shown, **quiet)
     add.click(handler(page.new), [b.chosen, *form.typed], form.shown, **quiet)
 

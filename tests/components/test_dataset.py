@@ -118,6 +118,37 @@ def test_an_edit_is_saved_with_its_author_and_its_history(desk: Desk) -> None:
     assert "Revision 2, by owner" in desk.html
 
 
+def test_an_edit_is_undone_and_done_again(desk: Desk) -> None:
+    before = desk["Response"]
+    desk.type(response="You can return it.")
+    desk.do("save")
+    desk.do("undo_stroke")
+    assert desk["Response"] == desk.workspace.store.record(desk["Record"]).response == before
+    desk.do("redo_stroke")
+    assert desk["Response"] == desk.workspace.store.record(desk["Record"]).response == "You can return it."
+    with pytest.raises(gr.Error, match="nothing of yours to redo"):
+        desk.do("redo_stroke")
+
+
+def test_undo_does_not_drop_what_is_being_written(desk: Desk) -> None:
+    desk.type(response="You can return it.")
+    desk.do("save")
+    desk.type(response="And more.")
+    with pytest.raises(gr.Error, match="changes that are not saved"):
+        desk.do("undo_stroke")
+    assert desk["Response"] == "And more."
+
+
+def test_a_record_that_was_undone_away_leaves_the_form(desk: Desk) -> None:
+    desk.do("new")
+    desk.type(instruction="Do you ship abroad?", response="Yes.")
+    desk.do("save")
+    added = desk["Record"]
+    desk.do("undo_stroke")
+    assert desk["Record"] != added
+    assert desk.workspace.store.count_records(desk.workspace.store.dataset(EXAMPLE).id) == 264
+
+
 def test_a_conflict_is_said_and_keeps_what_was_typed(desk: Desk) -> None:
     record = desk.workspace.store.record(desk["Record"])
     fields = {name: getattr(record, name) for name in FIELDS}
