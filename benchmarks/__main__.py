@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("start", "decoding", "tuning", "alignment", "labeling", "prompting", "playground")
+NAMES = ("start", "decoding", "tuning", "alignment", "labeling", "prompting", "playground", "dataset")
 
 
 def main(asked: list[str]) -> int:

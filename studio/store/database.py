@@ -68,7 +68,7 @@ class Database:
             pool_pre_ping=not self.is_sqlite,
         )
         if self.is_sqlite:
-            sa.event.listen(self._engine, "connect", _tune_sqlite)
+            sa.event.listen(self._engine, "connect", lambda connection, _record: _tune_sqlite(connection, busy_seconds))
             sa.event.listen(self._engine, "begin", _begin_sqlite)
 
     @property
@@ -152,14 +152,28 @@ def _alembic_config() -> Config:
     return config
 
 
-def _tune_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+def _tune_sqlite(connection: sqlite3.Connection, busy_seconds: float) -> None:
     # The driver's own implicit BEGIN is deferred, and a deferred transaction that turns into a writer fails at once
     # with "database is locked" instead of waiting; so transactions are begun by `_begin_sqlite`.
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    _write_ahead(connection, busy_seconds)
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
     # SQLite's own lower() knows ASCII only, so a search for "ärmel" would miss "Ärmel".
     connection.create_function("lower", 1, _lower, deterministic=True)
+
+
+def _write_ahead(connection: sqlite3.Connection, busy_seconds: float) -> None:
+    """Turn to WAL. Two that do so to a new file at once stand in each other's way, and there SQLite does not wait."""
+    deadline = time.monotonic() + busy_seconds
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() >= deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _lower(text: Any) -> Any:
