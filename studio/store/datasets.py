@@ -311,7 +311,12 @@ class DatasetVerbs(Database):
     def _found(self, what: Any, dataset_id: int, where: RecordFilter | None) -> sa.Select[Any]:
         """`what` of the records that the filter leaves."""
         r = t.records.c
-        query = sa.select(what).select_from(t.records).where(r.dataset_id == dataset_id, r.removed_at.is_(None))
+        mine = r.dataset_id == dataset_id
+        if self.is_sqlite and where and terms(where.text):
+            # The plus keeps SQLite from going through the dataset's own index and asking that of the words once for
+            # each record: measured in a million, 3 ms became minutes.
+            mine = sa.literal_column("+records.dataset_id", sa.Integer) == dataset_id
+        query = sa.select(what).select_from(t.records).where(mine, r.removed_at.is_(None))
         if where is None:
             return query
         if where.text.strip():
