@@ -14,9 +14,10 @@ from gradio.utils import get_upload_folder
 from components.frame import actions, card, handler, live_dropdown, markup, notice, section, user_of
 from components.picking import rows_to_read
 from studio.errors import InputError
-from studio.instructions import FIELDS, ImportReport, Preview, import_into, name_for, preview
+from studio.instructions import FIELDS, ImportReport, Preview, dataset_named, import_into, name_for, preview
 from studio.instructions.formats import format_named, formats
 from studio.instructions.import_task import ImportRecords
+from studio.instructions.importing import read_fields
 from studio.instructions.shapes import shape_named
 from studio.models import licence as licence_named
 from studio.uploads import park
@@ -112,6 +113,8 @@ def build_import(workspace: Workspace) -> ImportCard:
         seen = preview(path)
         reading = seen.reading if seen.shape else seen.mapped(chosen)
         if path.stat().st_size > _QUICK_BYTES:
+            read_fields(path, reading)  # raises for a mapping that cannot be, which no job need find out
+            dataset_named(workspace.store, name, author=by, licence=licence or "")  # to be shown while it fills
             [upload] = park(workspace.path, [path])
             task = ImportRecords(dataset=name, upload=upload, reading=reading, licence=licence or "")
             job = workspace.queue(task, author=by)

@@ -16,6 +16,7 @@ __all__ = [
     "PAGE_ROWS",
     "Page",
     "Taken",
+    "dataset_named",
     "is_unsaved",
     "name_for",
     "neighbour",
@@ -61,6 +62,12 @@ def new_dataset(store: Store, name: str, *, author: str, licence: str = "", desc
             f"Write {_cured(name) or 'support-answers'}, for example."
         )
     return store.create_dataset(name, author=author, licence=licence.strip(), description=description)
+
+
+def dataset_named(store: Store, name: str, *, author: str, licence: str = "") -> Dataset:
+    """The dataset of that name; one that is not there yet is made, under `licence`."""
+    known = next((dataset for dataset in store.datasets() if dataset.name == name), None)
+    return known or new_dataset(store, name, author=author, licence=licence)
 
 
 def name_for(file: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator
 
 from studio.errors import InputError
-from studio.instructions.datasets import new_dataset
+from studio.instructions.datasets import dataset_named
 from studio.instructions.formats import Rejected
 from studio.instructions.importing import Fields, Reading, preview, read_fields
 from studio.instructions.records import insertable
@@ -57,7 +57,7 @@ class ImportRecords(Task):
         file = self.path or parked(root, self.upload)
         if not file.is_file():
             raise InputError(f"{file.name} is no longer there. Upload it again.")
-        dataset = self._dataset(run.store, author)
+        dataset = dataset_named(run.store, self.dataset, author=author, licence=self.licence)
         edit = self._edit(run, dataset, file, author)
         reading = self.reading
         if not reading.shape and not reading.mapping:
@@ -66,10 +66,6 @@ class ImportRecords(Task):
         if self.upload and not run.stop_requested():
             discard(root, [self.upload])
         return {"dataset": dataset.name, **told}
-
-    def _dataset(self, store: Store, author: str) -> Dataset:
-        known = {dataset.name: dataset for dataset in store.datasets()}
-        return known.get(self.dataset) or new_dataset(store, self.dataset, author=author, licence=self.licence)
 
     def _edit(self, run: Run, dataset: Dataset, file: Path, author: str) -> int:
         """The stroke that all rows belong to: that of the first attempt, so that a resumed import goes on with it."""

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import Field
 
 from studio.errors import InputError
-from studio.instructions.datasets import new_dataset
+from studio.instructions.datasets import dataset_named
 from studio.instructions.formats import Layout, Rejected, Row, opened
 from studio.instructions.formats.base import LARGEST_CELL, as_text, cells_of, rejected
 from studio.instructions.formats.hub import hub_rows
@@ -375,11 +375,10 @@ def import_into(
     store: Store, name: str, path: Path, how: Mapping[str, str] | Reading, *, author: str, licence: str = ""
 ) -> ImportReport:
     """Add a file's rows to the dataset of that name; one that is not there yet is made, under `licence`."""
-    known = {dataset.name: dataset for dataset in store.datasets()}
-    if name not in known:
+    if name not in {dataset.name for dataset in store.datasets()}:
         _usable(path, how, _Tally())  # raises for a file without a usable row, which shall leave no empty dataset
-        known[name] = new_dataset(store, name, author=author, licence=licence)
-    return import_file(store, known[name], path, how, author=author)
+    dataset = dataset_named(store, name, author=author, licence=licence)
+    return import_file(store, dataset, path, how, author=author)
 
 
 class _Tally:

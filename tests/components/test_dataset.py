@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import gradio as gr
 import pytest
 from gradio_client import Client, handle_file
 
-from components import dataset
+from components import dataset, importing
 from components.app import Tab, build_app
 from components.importing import uploaded
 from components.picking import rows_to_pick
@@ -257,6 +258,36 @@ def test_an_import_shows_its_rows_its_guess_and_what_was_left_out(desk: Desk, ta
     assert "The response is empty" in desk.html
     desk.do("show_imported")
     assert (desk["What is open"], desk["Dataset"]) == ("records", "help-desk")
+
+
+def test_a_large_file_becomes_a_job_and_its_dataset_can_be_watched(
+    desk: Desk, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "_QUICK_BYTES", 1)
+    drop(desk, table)
+    with pytest.raises(gr.Error, match="mapped to 'instruction'"):
+        desk.do("import_file")
+    assert [d.name for d in desk.workspace.store.datasets()] == [EXAMPLE]
+    assert desk.workspace.store.jobs() == []
+
+    desk.type(instruction_column="Frage")
+    desk.do("import_file")
+    (job,) = desk.workspace.store.jobs()
+    assert (job.kind, job.state, job.task["dataset"]) == ("import", "queued", "help-desk")
+    assert f"job {job.id} takes it in" in desk.html
+    desk.do("show_imported")
+    assert (desk["What is open"], desk["Dataset"]) == ("records", "help-desk")
+
+
+def test_a_file_in_a_known_shape_asks_for_no_columns(desk: Desk, tmp_path: Path) -> None:
+    file = tmp_path / "talks.jsonl"
+    turns = [{"role": "user", "content": "Is it dry?"}, {"role": "assistant", "content": "Not yet."}]
+    file.write_text(json.dumps({"messages": [*turns, *turns]}) + "\n", encoding="utf-8")
+    drop(desk, file)
+    assert "in the shape of OpenAI chat" in desk.html
+    desk.do("import_file")
+    (record,) = desk.workspace.store.all_records(desk.workspace.store.dataset("talks").id)
+    assert [turn["content"] for turn in record.turns or []] == ["Is it dry?", "Not yet."] * 2
 
 
 def test_rows_of_a_table_cannot_carry_a_script() -> None:

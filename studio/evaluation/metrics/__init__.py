@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import importlib
-import inspect
-import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
+from studio.discovery import classes_in
 from studio.errors import InputError
 from studio.evaluation.metrics.base import Metric, Need
 from studio.evaluation.metrics.judge import ModelJudge
@@ -22,12 +20,7 @@ __all__ = ["LabelAccuracy", "Metric", "ModelJudge", "Need", "metric_from", "metr
 @functools.cache
 def metric_kinds() -> Mapping[str, type[Metric]]:
     """Every metric by its name."""
-    found: dict[str, type[Metric]] = {}
-    for info in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{info.name}")
-        for _, kind in inspect.getmembers(module, inspect.isclass):
-            if issubclass(kind, Metric) and kind.__module__ == module.__name__ and kind is not Metric:
-                found[kind.model_fields["metric"].default] = kind
+    found = {kind.model_fields["metric"].default: kind for kind in classes_in(__path__, __name__, Metric)}
     return dict(sorted(found.items()))
 
 

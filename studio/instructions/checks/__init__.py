@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import importlib
-import inspect
-import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
+from studio.discovery import classes_in
 from studio.errors import InputError
 from studio.instructions.checks.base import (
     Check,
@@ -50,12 +48,7 @@ _ORDER = (
 @functools.cache
 def check_kinds() -> Mapping[str, type[Check]]:
     """Every check by its name."""
-    found: dict[str, type[Check]] = {}
-    for info in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{info.name}")
-        for _, kind in inspect.getmembers(module, inspect.isclass):
-            if issubclass(kind, Check) and kind.__module__ == module.__name__ and "name" in vars(kind):
-                found[kind.name] = kind
+    found = {kind.name: kind for kind in classes_in(__path__, __name__, Check) if "name" in vars(kind)}
     places = {name: place for place, name in enumerate(_ORDER)}
     return dict(sorted(found.items(), key=lambda item: (places.get(item[0], len(places)), item[0])))
 

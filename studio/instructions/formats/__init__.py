@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-import importlib
-import inspect
-import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from studio.discovery import classes_in
 from studio.errors import InputError
 from studio.instructions.formats.archive import Member, is_workbook, is_zip, members_of
 from studio.instructions.formats.base import File, Format, Layout, Rejected, Row, Source
@@ -30,12 +28,7 @@ class Opened:
 @functools.cache
 def formats() -> Mapping[str, Format]:
     """Every format by its name, in the order in which they are asked."""
-    found: list[Format] = []
-    for info in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{info.name}")
-        for _, kind in inspect.getmembers(module, inspect.isclass):
-            if issubclass(kind, Format) and kind.__module__ == module.__name__ and not inspect.isabstract(kind):
-                found.append(kind())
+    found = [kind() for kind in classes_in(__path__, __name__, Format)]  # type: ignore[type-abstract]
     return {form.name: form for form in sorted(found, key=lambda form: form.rank)}
 
 

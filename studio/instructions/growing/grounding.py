@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from studio.instructions.statistics import language
-from studio.instructions.statistics.words import stop_words, words
+from studio.instructions.statistics.words import topic_stop_words, words
 
 __all__ = ["Grounding", "content_words", "grounding", "overlap"]
 
@@ -29,12 +29,12 @@ def content_words(text: str, stop: frozenset[str] | None = None) -> list[str]:
     """The words that carry meaning: numbers, signs of scripts without spaces, and words of three letters or more that
     are no stop words of the text's language (of English where it cannot be told)."""
     if stop is None:
-        stop = stop_words({language(text) or "en"})
+        stop = topic_stop_words({language(text) or "en"})
     return [word for word in words(text) if _carries(word) and word not in stop]
 
 
 def grounding(answer: str, passage: str) -> Grounding:
-    stop = stop_words({language(passage) or "en"})
+    stop = topic_stop_words({language(passage) or "en"})
     said = dict.fromkeys(content_words(answer, stop))
     there = _forms(words(passage))
     missing = tuple(word for word in said if not _is_in(word, there))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import functools
-import importlib
-import inspect
-import pkgutil
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from studio.discovery import classes_in
 from studio.errors import InputError
 from studio.instructions.shapes.base import OMITTED, Exportable, RowError, Shape
 
@@ -18,12 +16,7 @@ __all__ = ["OMITTED", "Exportable", "RowError", "Shape", "recognised", "shape_na
 @functools.cache
 def shapes() -> Mapping[str, Shape]:
     """Every shape by its name, in the order in which they are asked."""
-    found: list[Shape] = []
-    for info in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{info.name}")
-        for _, kind in inspect.getmembers(module, inspect.isclass):
-            if issubclass(kind, Shape) and kind.__module__ == module.__name__ and not inspect.isabstract(kind):
-                found.append(kind())
+    found = [kind() for kind in classes_in(__path__, __name__, Shape)]  # type: ignore[type-abstract]
     return {shape.name: shape for shape in sorted(found, key=lambda shape: shape.rank)}
 
 

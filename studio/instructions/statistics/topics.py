@@ -23,7 +23,7 @@ from studio.instructions.statistics.languages import language
 from studio.instructions.statistics.lengths import MOST_IDS, Where
 from studio.instructions.statistics.reservoir import Reservoir
 from studio.instructions.statistics.rows import Row, read
-from studio.instructions.statistics.words import stop_words, topic_words
+from studio.instructions.statistics.words import topic_stop_words, topic_words
 
 __all__ = ["NO_TOPIC", "Point", "Topic", "Topics", "find_topics"]
 
@@ -153,7 +153,7 @@ class _Clusters:
     """Topics found on a sample, and where any question lies among them."""
 
     def __init__(self, texts: Sequence[str], k: int, seed: int) -> None:
-        self._stop = stop_words(_languages(texts))
+        self._stop = topic_stop_words(_languages(texts))
         self._words, counted = self._fitted_words(texts)
         self._directions = _fitted_directions(counted, seed)
         self.places = self._reduced(counted)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import cache
 
-__all__ = ["stop_words", "topic_words", "words"]
+from studio.stop_words import stop_words
+
+__all__ = ["topic_stop_words", "topic_words", "words"]
 
 # Scripts without spaces between words: each sign counts as one, else a sentence would.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
@@ -52,27 +53,6 @@ def topic_words(text: str) -> list[str]:
     return found
 
 
-@cache
-def _stop_words(code: str) -> frozenset[str]:
-    from bm25s import stopwords as known  # a moment that pages spare
-
-    lists: dict[str, Iterable[str]] = {
-        "da": known.STOPWORDS_DANISH,
-        "de": known.STOPWORDS_GERMAN,
-        "en": known.STOPWORDS_EN_PLUS,
-        "es": known.STOPWORDS_SPANISH,
-        "fr": known.STOPWORDS_FRENCH,
-        "it": known.STOPWORDS_ITALIAN,
-        "nl": known.STOPWORDS_DUTCH,
-        "no": known.STOPWORDS_NORWEGIAN,
-        "pt": known.STOPWORDS_PORTUGUESE,
-        "ru": known.STOPWORDS_RUSSIAN,
-        "sv": known.STOPWORDS_SWEDISH,
-        "tr": known.STOPWORDS_TURKISH,
-    }
-    return frozenset(lists.get(code, ()))
-
-
-def stop_words(codes: Iterable[str]) -> frozenset[str]:
+def topic_stop_words(codes: Iterable[str]) -> frozenset[str]:
     """Words that name no topic in these languages (ISO 639-1); where there is no list, frequency has to do."""
-    return _ASKING.union(*map(_stop_words, codes))
+    return _ASKING.union(*map(stop_words, codes))

@@ -6,10 +6,11 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 
 from studio.prompts.documents.language import language
 from studio.prompts.documents.words import count_words, label_words
+from studio.stop_words import stop_words
 from studio.store import Document, Passage, Store
 
 __all__ = ["Coverage", "DocumentSummary", "coverage"]
@@ -91,7 +92,7 @@ def _summary(
     found_in: Mapping[str, int],
     near: set[int],
 ) -> DocumentSummary:
-    stop = _stop_words(document.language)
+    stop = stop_words(document.language)
     counts: Counter[str] = Counter()
     for passage in passages:
         counts.update(words[passage.id])
@@ -112,28 +113,6 @@ def _languages(
     """A short passage is taken to be in its document's language."""
     counts = Counter(language(p.text[:_SAMPLE]) or d.language for d in documents for p in by_document[d.id])
     return {code: n / total for code, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))}
-
-
-@cache
-def _stop_words(code: str) -> frozenset[str]:
-    """Words that name no topic, in the languages that there is a list for; elsewhere TF-IDF has to do."""
-    from bm25s import stopwords as known  # only a look at the coverage needs it
-
-    lists = {
-        "da": known.STOPWORDS_DANISH,
-        "de": known.STOPWORDS_GERMAN,
-        "en": known.STOPWORDS_EN_PLUS,
-        "es": known.STOPWORDS_SPANISH,
-        "fr": known.STOPWORDS_FRENCH,
-        "it": known.STOPWORDS_ITALIAN,
-        "nl": known.STOPWORDS_DUTCH,
-        "no": known.STOPWORDS_NORWEGIAN,
-        "pt": known.STOPWORDS_PORTUGUESE,
-        "ru": known.STOPWORDS_RUSSIAN,
-        "sv": known.STOPWORDS_SWEDISH,
-        "tr": known.STOPWORDS_TURKISH,
-    }
-    return frozenset(lists.get(code, ()))
 
 
 def _count(number: int, noun: str) -> str:
