@@ -14,11 +14,14 @@ __all__ = ["Screen"]
 class Screen:
     """What a person would see: values and visibility by label, kept up to date as a browser keeps them."""
 
+    follows = False  # whether a value that changed sets off the listeners for that, as in a browser
+
     def __init__(self, demo: gr.Blocks) -> None:
         self.demo = demo
         self.values: dict[int, Any] = {key: getattr(block, "value", None) for key, block in demo.blocks.items()}
         self.visible: dict[int, Any] = {key: block.visible for key, block in demo.blocks.items()}
         self.props: dict[int, dict[str, Any]] = {}
+        self._changed: list[int] = []
 
     def __getitem__(self, label: str) -> Any:
         return self.values[self._find(label)]
@@ -47,10 +50,23 @@ class Screen:
             inputs.insert(0, event)
         inputs, *_ = special_args(fn, inputs=inputs, request=gr.Request(username=user))
         answer = fn(*inputs)
-        outputs = found[0].outputs
+        self._take(found[0].outputs, answer)
+        self.settle(user)
+        return answer
+
+    def settle(self, user: str = "owner") -> None:
+        """Set off what listens to the values that changed, and to those that change by it."""
+        while self._changed:
+            changed, self._changed = set(self._changed), []
+            for fn in self.demo.fns.values():
+                if self.follows and fn.fn is not None and any((key, "change") in fn.targets for key in changed):
+                    inputs = [self.values[block._id] for block in fn.inputs]
+                    inputs, *_ = special_args(fn.fn, inputs=inputs, request=gr.Request(username=user))
+                    self._take(fn.outputs, fn.fn(*inputs))
+
+    def _take(self, outputs: list[Any], answer: Any) -> None:
         for block, value in zip(outputs, answer if len(outputs) > 1 else [answer], strict=True):
             self._update(block, value)
-        return answer
 
     def _update(self, block: Any, value: Any) -> None:
         if isinstance(value, gr.blocks.Block):
@@ -60,12 +76,15 @@ class Screen:
         else:
             changes = {"value": value}
         if "value" in changes:
+            if self.values.get(block._id) != changes["value"]:
+                self._changed.append(block._id)
             self.values[block._id] = changes["value"]
         if "visible" in changes:
             self.visible[block._id] = changes["visible"]
         self.props.setdefault(block._id, {}).update(changes)
 
     def _find(self, label: str) -> int:
-        found = [key for key, block in self.demo.blocks.items() if getattr(block, "label", None) == label]
+        blocks = {key: block for key, block in self.demo.blocks.items() if not isinstance(block, gr.Tab)}
+        found = [key for key, block in blocks.items() if getattr(block, "label", None) == label]
         assert len(found) == 1, f"{len(found)} widgets are called {label}"
         return found[0]

@@ -34,8 +34,8 @@ from components.frame import (
     untouched,
     user_of,
 )
-from components.importing import uploaded
 from components.picking import mark_row, pick_list, picked, rows_to_pick
+from components.uploads import uploaded
 from studio.errors import InputError, StudioError
 from studio.example import EXAMPLE, load_example
 from studio.jobs import perform

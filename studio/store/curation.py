@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -58,8 +58,7 @@ class Purge:
 class CurationVerbs(Database):
     @conflict_is("A filter of that name exists already. Choose another name, or remove the existing one.")
     def save_filter(self, dataset_id: int, name: str, where: RecordFilter, *, author: str) -> SavedFilter:
-        kept = {key: value for key, value in asdict(where).items() if value not in ("", 0, ())}
-        row = {"dataset_id": dataset_id, "name": name, "filter": kept, "author": author, "created_at": now()}
+        row = {"dataset_id": dataset_id, "name": name, "filter": where.told(), "author": author, "created_at": now()}
         with self._write() as c:
             key = c.execute(t.saved_filters.insert().values(row)).inserted_primary_key[0]  # type: ignore[index]
             changed(c, dataset_id)
@@ -147,5 +146,4 @@ class CurationVerbs(Database):
 
 
 def _saved(row: Any) -> SavedFilter:
-    kept = {**row["filter"], "ids": tuple(row["filter"].get("ids", ()))}
-    return SavedFilter(**{**row, "filter": RecordFilter(**kept)})
+    return SavedFilter(**{**row, "filter": RecordFilter.of(row["filter"])})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from itertools import islice
 from typing import Any, Literal
 
@@ -82,7 +82,19 @@ class RecordFilter:
     flag: str = ""
     shortest: int = 0
     longest: int = 0
-    ids: tuple[int, ...] = field(default=())
+    ids: tuple[int, ...] = ()
+
+    def told(self) -> dict[str, Any]:
+        """What it asks for, as plain values that JSON can hold; `of` makes the filter again."""
+        told = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        return {**told, "ids": list(self.ids)} if self.ids else told
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> RecordFilter:
+        """From what `told` gave; names that a filter does not have (any more) ask for nothing."""
+        known = {f.name for f in fields(cls)}
+        kept = {name: value for name, value in told.items() if name in known}
+        return cls(**{**kept, "ids": tuple(int(key) for key in kept.get("ids", ()))})
 
 
 @dataclass(frozen=True)

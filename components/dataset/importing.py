@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 
 from components.frame import actions, card, handler, live_dropdown, markup, notice, section, user_of
 from components.picking import rows_to_read
-from studio.errors import InputError
 from studio.instructions import FIELDS, ImportReport, Preview, dataset_named, import_into, name_for, preview
 from studio.instructions.formats import format_named, formats
 from studio.instructions.import_task import ImportRecords
@@ -23,7 +20,7 @@ from studio.models import licence as licence_named
 from studio.uploads import park
 from studio.workspace import Workspace
 
-__all__ = ["ImportCard", "build_import", "uploaded"]
+__all__ = ["ImportCard", "build_import"]
 
 Step = Literal["choose", "map", "result"]
 
@@ -153,14 +150,6 @@ def start_over() -> list[Any]:
     return [None, *_at("choose")]
 
 
-def uploaded(file: Mapping[str, Any]) -> Path:
-    """The path of a file that a script uploaded, refused unless it lies among the uploads."""
-    path = Path(str(file.get("path", ""))).resolve()
-    if not path.is_file() or not path.is_relative_to(Path(get_upload_folder()).resolve()):
-        raise InputError("The file was not uploaded to this studio. Upload it and give what the upload returned.")
-    return path
-
-
 def _column_choice(field: str) -> gr.Dropdown:
     info = "May stay empty." if field in _OPTIONAL else "Needed."
     return live_dropdown(label=f"{field.capitalize()} column", info=info, choices=[], min_width=160)
@@ -184,7 +173,7 @@ def _licence_of(workspace: Workspace, name: str | None) -> gr.Dropdown:
     """A dataset that exists has a licence; only a new one needs to be told."""
     known = {d.name: d.licence for d in workspace.store.datasets()}
     is_new = (name or "").strip() not in known
-    return gr.Dropdown(value=known.get((name or "").strip(), ""), interactive=is_new)
+    return gr.Dropdown(value=known.get((name or "").strip(), ""), interactive=is_new, allow_custom_value=True)
 
 
 def _looks(path: Path, seen: Preview) -> str:
