@@ -40,7 +40,7 @@ class Tab:
 
 TABS = (
     Tab("playground", "Playground", playground.build, every_step=True),
-    Tab("dataset", "Dataset", dataset.build),
+    Tab("dataset", "Dataset", dataset.build, every_step=True),
     Tab("tuning", "Tuning", tuning.build, every_step=True),
     Tab("labeling", "Labeling", labeling.build, every_step=True),
     Tab("alignment", "Alignment", alignment.build, every_step=True),

@@ -1,4 +1,7 @@
-"""Pictures drawn on the server, as SVG: no script, no download, and the colours of the page in both modes."""
+"""Pictures drawn on the server, as SVG or HTML: no script, no download, and the colours of the page in both modes.
+
+What can be picked carries a `data-key`; the page that shows it listens for that. Words are escaped here.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from itertools import combinations, product
 
 from studio.evaluation import Interval
 
-__all__ = ["RungPoint", "compact", "ladder_chart"]
+__all__ = ["Bar", "Dot", "RungPoint", "bar_list", "compact", "histogram", "ladder_chart", "percent", "scatter"]
 
 Scale = Callable[[float], float]
 Box = tuple[float, float, float, float]
@@ -62,6 +65,153 @@ def compact(count: float) -> str:
         if count >= size:
             return f"{count / size:.1f} {unit}"
     return f"{count:.0f}"
+
+
+# -- bars and dots that can be picked ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What is counted, how often, and its share; `key` is what a pick sends, '' where nothing can be shown.
+
+    `beside` is a share to compare with, and `note` stands on hover.
+    """
+
+    words: str
+    n: int
+    share: float
+    key: str = ""
+    beside: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A thing on a map, and the number of the group that it is in."""
+
+    x: float
+    y: float
+    group: int
+
+
+def percent(share: float) -> str:
+    """'12 %', and '<1 %' for what is there but little."""
+    if 0 < share < 0.005:
+        return "<1 %"
+    return ">99 %" if 0.995 <= share < 1 else f"{share:.0%}".replace("%", " %")
+
+
+def bar_list(label: str, bars: Sequence[Bar]) -> str:
+    """Bars below each other with their numbers, as HTML; the widest share fills the line. A mark is the share beside."""
+    widest = max((max(bar.share, bar.beside or 0.0) for bar in bars), default=0.0) or 1.0
+    lines = "".join(f"<li>{_line(bar, widest)}</li>" for bar in bars)
+    return f'<ul class="bars" data-roving aria-label="{html.escape(label, quote=True)}">{lines}</ul>'
+
+
+def _line(bar: Bar, widest: float) -> str:
+    other = f'<b style="--at:{bar.beside / widest:.4f}"></b>' if bar.beside is not None else ""
+    words = html.escape(bar.words)
+    inner = (
+        f'<span class="what" title="{html.escape(bar.note or bar.words, quote=True)}">{words}</span>'
+        f'<span class="bar-track" aria-hidden="true"><i style="--share:{bar.share / widest:.4f}"></i>{other}</span>'
+        f'<span class="n">{bar.n:,}</span><span class="share">{percent(bar.share)}</span>'
+    )
+    if not bar.key:
+        return f'<div class="bar-line">{inner}</div>'
+    return f'<button type="button" class="bar-line" data-key="{html.escape(bar.key, quote=True)}">{inner}</button>'
+
+
+def histogram(label: str, bars: Sequence[Bar], unit: str, *, mark: tuple[float, str] | None = None) -> str:
+    """Bars beside each other, as HTML. `mark` is a line at a share of the width, with its words.
+
+    One stop of the tab key for all of them; arrows go from bar to bar, and the open one is said above.
+    """
+    highest = max((bar.n for bar in bars), default=0) or 1
+    first = next((i for i, bar in enumerate(bars) if bar.key), -1)
+    drawn = "".join(_column(bar, highest, unit, is_first=i == first) for i, bar in enumerate(bars))
+    line = ""
+    if mark is not None:
+        at, words = mark
+        side = " to-left" if at > 0.6 else ""
+        line = f'<span class="mark{side}" style="--at:{at:.4f}"><span>{html.escape(words)}</span></span>'
+    ends = f"<span>{html.escape(bars[0].words)}</span><span>{html.escape(bars[-1].words)}</span>" if bars else ""
+    return (
+        f'<div class="histogram" data-roving role="group" aria-label="{html.escape(label, quote=True)}">{drawn}{line}</div>'
+        f'<div class="histogram-ends" aria-hidden="true">{ends}</div>'
+    )
+
+
+def _column(bar: Bar, highest: int, unit: str, *, is_first: bool) -> str:
+    height = f'<i style="--share:{bar.n / highest:.4f}"></i>'
+    if not bar.key:
+        return f"<span>{height if bar.n else ''}</span>"
+    said = html.escape(f"{bar.words} {unit}: {bar.n:,} ({percent(bar.share)})".replace("  ", " "), quote=True)
+    return (
+        f'<button type="button" data-key="{html.escape(bar.key, quote=True)}" data-says="{said}" aria-label="{said}" '
+        f'tabindex="{0 if is_first else -1}">{height}</button>'
+    )
+
+
+_MAP_WIDTH, _MAP_HEIGHT, _MAP_MARGIN = 880, 380, 28
+_DOTS = 700  # more only hide each other
+_TURN = 137.508  # degrees of the colour circle between two groups, so that neighbours differ whatever their number
+
+
+def scatter(label: str, dots: Sequence[Dot], groups: Sequence[Bar]) -> str:
+    """A map of dots with the names of their groups on it, as SVG; a group is picked by its name or any of its dots."""
+    shown = dots[:: max(1, -(-len(dots) // _DOTS))]
+    x, y = _fitted([d.x for d in dots], _MAP_WIDTH), _fitted([d.y for d in dots], _MAP_HEIGHT)
+    clouds, taken = [], list[Box]()
+    names = []
+    for number, group in enumerate(groups):
+        mine = [(x(dot.x), y(dot.y)) for dot in shown if dot.group == number]
+        if not mine:
+            continue
+        key = f' data-key="{html.escape(group.key, quote=True)}"' if group.key else ""
+        marks = "".join(f'<circle cx="{at:.0f}" cy="{down:.0f}" r="4"/>' for at, down in mine)
+        clouds.append(f'<g class="cloud" style="--hue:{number * _TURN % 360:.0f}"{key}>{marks}</g>')
+        names.append(_name_on_map(group, number, mine, taken, key))
+    return (
+        f'<svg class="topic-map" viewBox="0 0 {_MAP_WIDTH} {_MAP_HEIGHT}" role="group" '
+        f'aria-label="{html.escape(label, quote=True)}"><g aria-hidden="true">{"".join(clouds)}</g>{"".join(names)}</svg>'
+    )
+
+
+def _fitted(values: Sequence[float], width: int) -> Scale:
+    """From a coordinate to its place. The outermost hundredth sits at the edge, or it would press all others together."""
+    ordered = sorted(values)
+    low, high = (ordered[len(ordered) // 100], ordered[-1 - len(ordered) // 100]) if ordered else (0.0, 0.0)
+    room = width - 2 * _MAP_MARGIN
+    if high <= low:
+        return lambda value: width / 2
+    return lambda value: _MAP_MARGIN + room * min(max((value - low) / (high - low), 0.0), 1.0)
+
+
+def _name_on_map(group: Bar, number: int, mine: Sequence[tuple[float, float]], taken: list[Box], key: str) -> str:
+    """The name at the middle of its dots, or as near to it as no other name is."""
+    half = 3.7 * len(group.words) + 4
+    middle = sorted(at for at, _ in mine)[len(mine) // 2]
+    across = min(max(middle, half + 2), max(_MAP_WIDTH - half - 2, half + 2))
+    down = sorted(down for _, down in mine)[len(mine) // 2]
+
+    def box(shift: float) -> Box:
+        return (across - half, down + shift - 14, across + half, down + shift + 6)
+
+    def cost(shift: float) -> float:
+        outside = max(0.0, 16 - (down + shift)) + max(0.0, down + shift - _MAP_HEIGHT + 8)
+        return 100 * outside + sum(_overlap(box(shift), other) for other in taken) + abs(shift) / 10
+
+    best = min((20.0 * step * side for step in range(12) for side in (1, -1)), key=cost)
+    taken.append(box(best))
+    said = html.escape(f"{group.words}: {group.n:,} records ({percent(group.share)})", quote=True)
+    pick = f' role="button" tabindex="0" aria-label="{said}"' if key else ""
+    return (
+        f'<g class="name" style="--hue:{number * _TURN % 360:.0f}"{key}{pick}><title>{said}</title>'
+        f'<text x="{across:.0f}" y="{down + best:.0f}" text-anchor="middle">{html.escape(group.words)}</text></g>'
+    )
+
+
+# -- parts of the ladder chart -------------------------------------------------------------------------------
 
 
 def _score_range(points: Sequence[RungPoint]) -> tuple[float, float]:

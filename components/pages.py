@@ -35,8 +35,9 @@ class PageBar:
     def __init__(self, name: str, pages: Sequence[Page]) -> None:
         self._titles = {page.id: page.title for page in pages}
         first = pages[0].id
-        self.open_page = gr.Textbox(first, label=f"Open page of {name}", visible="hidden")
-        self._beats = {page.id: gr.Textbox("", label=f"Beat of {page.id}", visible="hidden") for page in pages}
+        with gr.Row(elem_classes=["off-screen"]):  # Gradio brings a hidden box out when a block around it is shown
+            self.open_page = gr.Textbox(first, label=f"Open page of {name}", visible="hidden")
+            self._beats = {page.id: gr.Textbox("", label=f"Beat of {page.id}", visible="hidden") for page in pages}
         self.bar = gr.Tabs(elem_id=f"{name}-pages", elem_classes=["pages"], selected=first)
         self._tabs: dict[str, gr.Tab] = {}
 

@@ -5,6 +5,8 @@ click. Here a row carries a key, a click posts that key alone, and the open row 
 
     records = pick_list("Records", elem_id="records")
     records.pick(handler(open_record), None, form)       # def open_record(event: gr.EventData): picked(event)
+
+A row may hold buttons of its own (`data-do`, `data-key`): `records.act`, and `pressed(event)` says which.
 """
 
 from __future__ import annotations
@@ -15,14 +17,16 @@ from typing import Any
 
 import gradio as gr
 
-__all__ = ["mark_row", "pick_list", "picked", "rows_to_pick", "rows_to_read"]
+__all__ = ["mark_row", "pick_list", "picked", "pressable", "pressed", "rows_to_pick", "rows_to_read"]
 
 # Arrow keys move between rows; Enter and the space bar pick. Selecting text in a cell is no pick.
 _ON_LOAD = """
 const row = (event) => event.target.closest('tr[data-key]');
 const send = (tr) => trigger('pick', { key: tr.dataset.key });
 element.addEventListener('click', (event) => {
-  if (row(event) && !event.target.closest('a') && getSelection().isCollapsed) send(row(event));
+  const button = event.target.closest('[data-do]');
+  if (button) trigger('act', { do: button.dataset.do, key: button.dataset.key });
+  else if (row(event) && !event.target.closest('a') && getSelection().isCollapsed) send(row(event));
 });
 element.addEventListener('keydown', (event) => {
   const tr = row(event);
@@ -48,6 +52,23 @@ def picked(event: gr.EventData) -> str:
     return str((event._data or {}).get("key", ""))
 
 
+def pressable(label: str, events: Sequence[str], **options: Any) -> gr.HTML:
+    """HTML with buttons that have a tooltip, or are drawn anew: `<button data-do="undo">` sets off the event `undo`,
+    and `picked` reads its `data-key`. (gr.Button has no tooltip, and its number is fixed when the page is built.)"""
+    names = ", ".join(f"'{name}'" for name in events)
+    script = f"""element.addEventListener('click', (event) => {{
+      const button = event.target.closest('[data-do]');
+      if (button && !button.disabled && [{names}].includes(button.dataset.do))
+        trigger(button.dataset.do, {{ key: button.dataset.key ?? '' }});
+    }});"""
+    return gr.HTML("", label=label, js_on_load=script, apply_default_css=False, padding=False, **options)
+
+
+def pressed(event: gr.EventData) -> tuple[str, str]:
+    """Which button of a row was pressed, and on what. Both come from the page, so whoever uses them checks them."""
+    return str((event._data or {}).get("do", "")), picked(event)
+
+
 def mark_row(elem_id: str) -> str:
     """JavaScript that marks the row with the given key as the open one and brings it into view."""
     return (
@@ -65,14 +86,30 @@ def rows_to_pick(
     *,
     current: str | int | None = None,
     widths: Sequence[str] = (),
+    can_tick: bool = False,
 ) -> str:
-    """HTML of rows that can be picked: (key, cells). Cells are HTML already; escape what people wrote."""
+    """HTML of rows that can be picked: (key, cells). Cells are HTML already; escape what people wrote.
+
+    With `can_tick` each row, and the head for all of them, has a box before it; what ticks mean is up to the script of
+    the list (assets/records.js).
+    """
     body = "".join(
         f'<tr data-key="{html.escape(str(key), quote=True)}" tabindex="0" '
-        f'aria-selected="{"true" if str(key) == str(current) else "false"}">{_cells(cells)}</tr>'
+        f'aria-selected="{"true" if str(key) == str(current) else "false"}">'
+        f"{_tick(f'Tick {key}') if can_tick else ''}{_cells(cells)}</tr>"
         for key, cells in rows
     )
-    return _table(label, headers, body, widths, "grid")
+    if not can_tick:
+        return _table(label, headers, body, widths, "grid")
+    return _table(label, headers, body, (_TICK_WIDTH, *widths), "grid", '<th class="tick">' + _TICK_ALL + "</th>")
+
+
+_TICK_WIDTH = "34px"
+_TICK_ALL = '<input type="checkbox" aria-label="Tick all rows of this page" title="Tick all rows of this page">'
+
+
+def _tick(label: str) -> str:
+    return f'<td class="tick"><input type="checkbox" tabindex="-1" aria-label="{html.escape(label, quote=True)}"></td>'
 
 
 def rows_to_read(
@@ -86,10 +123,12 @@ def _cells(cells: Sequence[str]) -> str:
     return "".join(f"<td>{cell}</td>" for cell in cells)
 
 
-def _table(label: str, headers: Sequence[str], body: str, widths: Sequence[str], role: str) -> str:
+def _table(
+    label: str, headers: Sequence[str], body: str, widths: Sequence[str], role: str, first_head: str = ""
+) -> str:
     columns = "".join(f'<col style="width:{width}">' if width else "<col>" for width in widths)
     head = "".join(f'<th scope="col">{html.escape(h)}</th>' for h in headers)
-    head = f"<thead><tr>{head}</tr></thead>" if headers else ""
+    head = f"<thead><tr>{first_head}{head}</tr></thead>" if headers else ""
     return (
         f'<table class="rows" role="{role}" aria-label="{html.escape(label, quote=True)}">'
         f"<colgroup>{columns}</colgroup>{head}<tbody>{body}</tbody></table>"

@@ -11,17 +11,17 @@ Nothing is kept in the page but ids: the dataset's name, the page number, and id
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import gradio as gr
 
-from components.dataset import records
+from components.dataset import checks, grow, records, snapshots, statistics
 from components.dataset.importing import ImportCard, build_import
 from components.dataset.records import RecordsPage
 from components.dataset.serve import serve
-from components.dataset.shared import Shared
+from components.dataset.shared import Shared, shared_by_pages
 from components.dataset.shelf import Shelf, build_shelf
 from components.dataset.words import count
 from components.frame import (
@@ -30,7 +30,6 @@ from components.frame import (
     TabWidgets,
     empty_state,
     handler,
-    markup,
     notice,
     page_header,
     untouched,
@@ -45,7 +44,20 @@ from studio.workspace import Workspace
 
 __all__ = ["DatasetWidgets", "build"]
 
-PAGES = (Page("records", "Records"),)
+PAGES = (
+    Page("records", "Records"),
+    Page("data-checks", "Checks"),
+    Page("statistics", "Statistics"),
+    Page("grow", "Grow"),
+    Page("snapshots", "Snapshots"),
+)
+
+_OTHERS: dict[str, Callable[[Shared], TabWidgets]] = {
+    "data-checks": checks.build,
+    "statistics": statistics.build,
+    "grow": grow.build,
+    "snapshots": snapshots.build,
+}
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
@@ -64,12 +76,10 @@ def build(workspace: Workspace) -> DatasetWidgets:
         bring = gr.Button("Import")
         freeze = gr.Button("Take snapshot", variant="primary")
     with gr.Row(elem_classes=["off-screen"]):
-        chosen = gr.Textbox("", label="Dataset", visible="hidden")
-        show = gr.Textbox("", label="Records asked for", visible="hidden")
         asked_dataset = gr.Textbox("", label="Dataset asked for", visible="hidden")
         mode = gr.Textbox("records", label="What is open", visible="hidden")
-    said = markup()
-    shared = Shared(workspace, chosen, show, said)
+    shared = shared_by_pages(workspace)
+    chosen, show = shared.chosen, shared.show
     nothing = empty_state("There are no records here yet.", "Import a file", "Try it with the example", visible=False)
     importer = build_import(workspace)
     with gr.Row(elem_classes=["columns", "dataset-desk"]) as body:
@@ -78,7 +88,11 @@ def build(workspace: Workspace) -> DatasetWidgets:
             bar = PageBar("dataset", PAGES)
             with bar.page("records"):
                 page = records.build(shared, add)
-    bar.keep_fresh("records", page.refresh)
+            bar.keep_fresh("records", page.refresh)
+            for name, build_page in _OTHERS.items():
+                with bar.page(name):
+                    other = build_page(shared)
+                bar.keep_fresh(name, other.refresh)
     bar.open_when_asked_for("records", [show, page.links["record"]])
 
     tab = _Tab(workspace, shared, shelf, bar, page)
@@ -139,13 +153,14 @@ class _Tab:
         load_example(self.store, self.workspace.path)
         return self.opened(self._first("", ""), open_page)
 
-    def take_snapshot(self, request: gr.Request, name: str, *typed: Any) -> list[Any]:
+    def take_snapshot(self, request: gr.Request, open_page: str, name: str, *typed: Any) -> list[Any]:
         self.page.form.leave(name, user_of(request), typed)
         taken = take_snapshot(self.store, self.workspace.path, self.store.dataset(name), author=user_of(request))
         ref, rows = taken.snapshot.ref, count(taken.snapshot.rows)
         new = f"Snapshot {ref} with {rows}."
         old = f"No record changed since {ref} ({rows}), so it is still the newest snapshot."
-        return [*self.shelf.show(name), notice(new, "good") if taken.is_new else notice(old)]
+        said = notice(new, "good") if taken.is_new else notice(old)
+        return [*self.shelf.show(name), said, *self.bar.refresh.fn(open_page)]
 
 
 def _wire(
@@ -175,13 +190,22 @@ def _wire(
         [*tab.everything, shared.said],
         **_QUIET,
     )
-    form.saved.change(
-        handler(tab.shelf.show), shared.chosen, tab.shelf.shown, api_name="recount", **_QUIET, trigger_mode="multiple"
+    for name, box in (("saved", form.saved), ("moved", shared.moved)):
+        box.change(
+            handler(tab.shelf.show),
+            shared.chosen,
+            tab.shelf.shown,
+            api_name=f"recount_{name}",
+            trigger_mode="multiple",
+            **_QUIET,
+        )
+    tab.page.add.click(
+        None, None, tab.bar.bar, js="() => ({ __type__: 'update', selected: 'records' })", api_visibility="private"
     )
     freeze.click(
         handler(tab.take_snapshot),
-        [shared.chosen, *form.typed],
-        [*tab.shelf.shown, shared.said],
+        [open_page, shared.chosen, *form.typed],
+        [*tab.shelf.shown, shared.said, *tab.bar.refresh.outputs],
         api_visibility="private",
     )
     if nothing.example is not None:

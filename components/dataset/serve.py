@@ -29,7 +29,7 @@ def serve(workspace: Workspace) -> None:
         rows = [{k: getattr(r, k) for k in ("id", *FIELDS, "split", "revision")} for r in found.records]
         return {
             "records": rows, "page": found.number, "pages": found.pages,
-            "first": found.first, "last": found.last, "total": found.total,
+            "first": found.first, "last": found.last, "total": found.total, "is_capped": found.is_capped,
         }  # fmt: skip
 
     def save_record(

@@ -9,11 +9,12 @@ from typing import Any
 
 import gradio as gr
 
+from components.frame import markup
 from studio.errors import InputError
 from studio.store import RecordFilter
 from studio.workspace import Workspace
 
-__all__ = ["Shared", "asked", "to_show"]
+__all__ = ["Shared", "asked", "shared_by_pages", "to_show"]
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,27 @@ class Shared:
 
     A page that wants certain records looked at gives `to_show(RecordFilter(...))` to the box `show`: the page Records
     opens and shows them. `said` is the line under the tab's header, for what concerns all pages (use `notice`).
+    `moved` changes when records did; give the listener to `moves`.
     """
 
     workspace: Workspace
     chosen: gr.Textbox
     show: gr.Textbox
     said: gr.HTML
+    moved: gr.Textbox
+
+    def moves(self, made: Any) -> None:
+        """After a listener that changed records elsewhere than in the form: the shelf counts them anew."""
+        made.success(None, None, self.moved, js="() => String(Date.now())", api_visibility="private")
+
+
+def shared_by_pages(workspace: Workspace, dataset: str = "") -> Shared:
+    """Lay out the boxes, out of sight, and the line."""
+    with gr.Row(elem_classes=["off-screen"]):
+        chosen = gr.Textbox(dataset, label="Dataset", visible="hidden")
+        show = gr.Textbox("", label="Records asked for", visible="hidden")
+        moved = gr.Textbox("", label="Records moved", visible="hidden")
+    return Shared(workspace, chosen, show, markup(), moved)
 
 
 def to_show(where: RecordFilter) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from studio.backends.base import Backend, Conversation
+from studio.backends.base import Backend, Conversation, Mark, Marked
 from studio.backends.echo import EchoBackend
 from studio.backends.local import LocalBackend
 from studio.backends.remote import RemoteBackend, Trial, try_endpoint
@@ -24,6 +24,8 @@ __all__ = [
     "Conversation",
     "EchoBackend",
     "LocalBackend",
+    "Mark",
+    "Marked",
     "Partial",
     "RemoteBackend",
     "Trial",

@@ -6,13 +6,36 @@ A backend holds no weights: it talks to our engine process, to a server, or make
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 
 from studio.errors import Unsupported
 from studio.specs import Chunk, Completion, Message, ModelRef, Rendered, Sampling, TokenLogprob
 
-__all__ = ["Backend", "Conversation"]
+__all__ = ["MOST_MARKS", "Backend", "Conversation", "Mark", "Marked"]
 
 Conversation = Sequence[Message]
+
+MOST_MARKS = 4096  # tokens that are spelled one by one; a record of 10 MB has millions
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One token of a conversation to learn from. The texts of all together are the conversation as the model gets it: a
+    character that several tokens make up stands with the last of them, and those before have no text."""
+
+    text: str
+    is_learned: bool
+    is_special: bool = False  # the model's own sign, as for where a turn begins
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A conversation to learn from: its first tokens, and how many there are, how many learned, how many a model reads."""
+
+    marks: tuple[Mark, ...]
+    tokens: int
+    learned: int
+    window: int
 
 
 class Backend:
@@ -51,8 +74,8 @@ class Backend:
         """The prompt exactly as the model gets it."""
         raise self._refusal("show the rendered prompt")
 
-    async def marks(self, messages: Conversation) -> list[tuple[str, bool]]:
-        """Every token of a training conversation, and whether it is learned."""
+    async def marks(self, messages: Conversation, most: int = MOST_MARKS) -> Marked:
+        """The tokens of a conversation as training learns it, the first `most` of them spelled."""
         raise self._refusal("mark learned tokens")
 
     async def tokens(self, messages: Conversation) -> list[tuple[str, int]]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Literal
 
-from studio.backends.base import Backend, Conversation
+from studio.backends.base import MOST_MARKS, Backend, Conversation, Mark, Marked
 from studio.errors import ModelError
 from studio.specs import Chunk, Completion, Message, ModelRef, Rendered, Sampling
 
@@ -51,10 +51,13 @@ class EchoBackend(Backend):
         text = _render(messages)
         return Rendered(text=text, tokens=len(_words(text)), window=_WINDOW)
 
-    async def marks(self, messages: Conversation) -> list[tuple[str, bool]]:
-        return [
-            (word, turn.role == "assistant") for turn in messages for word in _words(f"{turn.role}: {turn.content}\n")
+    async def marks(self, messages: Conversation, most: int = MOST_MARKS) -> Marked:
+        marks = [
+            Mark(word, turn.role == "assistant")
+            for turn in messages
+            for word in _words(f"{turn.role}: {turn.content}\n")
         ]
+        return Marked(tuple(marks[:most]), len(marks), sum(mark.is_learned for mark in marks), _WINDOW)
 
     async def tokens(self, messages: Conversation) -> list[tuple[str, int]]:
         numbers: dict[str, int] = {}

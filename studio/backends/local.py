@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, TypeVar
 
-from studio.backends.base import Backend, Conversation
+from studio.backends.base import MOST_MARKS, Backend, Conversation, Mark, Marked
 from studio.engine.client import EngineClient
 from studio.models import Weights
 from studio.specs import Chunk, Completion, Rendered, Sampling, TokenLogprob
@@ -74,9 +74,10 @@ class LocalBackend(Backend):
     async def render(self, messages: Conversation) -> Rendered:
         return Rendered(**await self._engine.call("render", self._asking(messages=_turns(messages))))
 
-    async def marks(self, messages: Conversation) -> list[tuple[str, bool]]:
-        marks = await self._engine.call("marks", self._asking(messages=_turns(messages)))
-        return [(token, learned) for token, learned in marks]
+    async def marks(self, messages: Conversation, most: int = MOST_MARKS) -> Marked:
+        told = await self._engine.call("marks", self._asking(messages=_turns(messages), most=most))
+        marks = tuple(Mark(text, learned, special) for text, learned, special in told["marks"])
+        return Marked(marks, told["tokens"], told["learned"], self.weights.window)
 
     async def tokens(self, messages: Conversation) -> list[tuple[str, int]]:
         found = await self._engine.call("tokens", self._asking(messages=_turns(messages)))

@@ -29,12 +29,13 @@ from starlette.types import Receive, Scope, Send
 
 from studio.engine.answers import Emit, Speaker, chunks
 from studio.engine.constraints import Grammars
+from studio.engine.marks import marks
 from studio.engine.shelf import Shelf, Tokenizers
 from studio.errors import ModelError, StudioError
 from studio.models import Weights
 from studio.processes import Lock
 from studio.specs import Message, ModelRef, Sampling
-from studio.training.conversation import MASKED, encode_example, encode_prompt, render, stop_ids
+from studio.training.conversation import encode_example, encode_prompt, render, stop_ids
 from studio.training.decode import Constraint
 from studio.training.loading import best_device, best_dtype
 from studio.training.reward import RewardHead
@@ -240,15 +241,8 @@ class Engine:
         return await self._at_desk(work)
 
     async def _marks(self, question: dict[str, Any]) -> Any:
-        weights, messages = _weights(question), _messages(question["messages"])
-
-        def work() -> list[tuple[str, bool]]:
-            tokenizer = self._tokenizers.of(weights)
-            example = encode_example(tokenizer, messages)
-            pairs = zip(example.ids, example.labels, strict=True)
-            return [(str(tokenizer.decode([token])), label != MASKED) for token, label in pairs]
-
-        return await self._at_desk(work)
+        weights, messages, most = _weights(question), _messages(question["messages"]), int(question["most"])
+        return await self._at_desk(lambda: marks(self._tokenizers.of(weights), messages, most))
 
     async def _tokens_of(self, question: dict[str, Any]) -> Any:
         weights, messages = _weights(question), _messages(question["messages"])

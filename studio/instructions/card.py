@@ -11,16 +11,20 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import yaml
 
-from studio.instructions.statistics import Shares, Summary
-from studio.store import Record
+from studio.errors import NotFound
+from studio.instructions.checks import check_kinds
+from studio.instructions.snapshots import rows_of
+from studio.instructions.statistics import Shares, Summary, summary
+from studio.store import Dataset, Record, Snapshot, Store
 
-__all__ = ["CheckRun", "Facts", "Masked", "Origin", "Purge", "card", "origins"]
+__all__ = ["CheckRun", "Facts", "Masked", "Origin", "Purge", "card", "facts_now", "facts_of", "origins"]
 
-How: TypeAlias = Literal["file", "hand", "model", "playground", "job"]
+How: TypeAlias = Literal["file", "hand", "model", "playground", "job", "gone"]
 
 # The hub's names of tasks for dolly's kinds of record.
 _TASKS: Mapping[str, str] = {
@@ -43,6 +47,7 @@ _LICENCES = frozenset(
 )
 
 _BY_HAND = ("", "hand", "written here")
+_MASK = re.compile(r"\[(EMAIL|PHONE|SECRET|NAME|ADDRESS|CARD|IBAN|ID|IP)(?: \d+)?\]")  # as the checks write them
 _ANSWER = re.compile(r"(?:corrected )?answer \d+ of (\S+)")  # as the playground names what was kept from it
 
 _SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B")
@@ -92,7 +97,7 @@ class Facts:
     """What is known of a snapshot. `summary` counts its rows, or those of the dataset when it was frozen."""
 
     name: str
-    version: int
+    version: int  # 0: the records as they are now, in no snapshot
     digest: str
     author: str
     created_at: float
@@ -107,9 +112,110 @@ class Facts:
 
 def origins(records: Iterable[Record]) -> tuple[Origin, ...]:
     """How the records of a dataset came in, by what each says of itself; most records first."""
-    found = Counter(_origin(record) for record in records)
+    return _ordered(Counter(_origin(record) for record in records))
+
+
+def facts_of(store: Store, root: Path, snapshot: Snapshot) -> Facts:
+    """All that is known of a snapshot: counted in its file, and gathered from what the store says of its records.
+
+    Where a row came from is what the record of its prompt group says. Raises StorageError for a file that is not what
+    was frozen.
+    """
+    dataset = _dataset(store, snapshot.name)
+    came = _came(store, dataset)
+    found: Counter[tuple[How, str, str]] = Counter()
+    masked: Counter[str] = Counter()
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for row in rows_of(root, snapshot):
+            found[came.get(row.get("group", ""), ("gone", "records that were removed since", ""))] += 1
+            masked.update(_masks(row))
+            yield row
+
+    counted = summary(rows())
+    return Facts(
+        name=snapshot.name,
+        version=snapshot.version,
+        digest=snapshot.digest,
+        author=snapshot.author,
+        created_at=snapshot.created_at,
+        summary=counted,
+        description=dataset.description if dataset else "",
+        licence=snapshot.licence,
+        origins=_ordered(found),
+        masked=_masked(masked),
+        **_done_to(store, dataset),
+    )
+
+
+def facts_now(store: Store, dataset: Dataset, records: Iterable[Record], *, author: str, at: float) -> Facts:
+    """The same of records as they are now; `author` exports them."""
+    found: Counter[tuple[How, str, str]] = Counter()
+    masked: Counter[str] = Counter()
+
+    def rows() -> Iterator[Record]:
+        for record in records:
+            found[_origin(record)] += 1
+            masked.update(_masks(vars(record)))
+            yield record
+
+    counted = summary(rows())
+    return Facts(
+        name=dataset.name,
+        version=0,
+        digest="",
+        author=author,
+        created_at=at,
+        summary=counted,
+        description=dataset.description,
+        licence=dataset.licence,
+        origins=_ordered(found),
+        masked=_masked(masked),
+        **_done_to(store, dataset),
+    )
+
+
+def _dataset(store: Store, name: str) -> Dataset | None:
+    try:
+        return store.dataset(name)
+    except NotFound:
+        return None
+
+
+def _came(store: Store, dataset: Dataset | None) -> dict[str, tuple[How, str, str]]:
+    """Prompt group -> how its first record came in."""
+    found: dict[str, tuple[How, str, str]] = {}
+    for record in store.all_records(dataset.id) if dataset else ():
+        found.setdefault(record.group_hash, _origin(record))
+    return found
+
+
+def _done_to(store: Store, dataset: Dataset | None) -> dict[str, Any]:
+    """Checks that looked at the dataset, and what was purged from it."""
+    if dataset is None:
+        return {}
+    titles = {name: kind.title for name, kind in check_kinds().items()}
+    runs = store.check_runs(dataset.id).values()
+    return {
+        "checks": [CheckRun(titles.get(r.check, r.check), r.records, r.flagged, r.ended_at) for r in runs],
+        "purges": [Purge(p.reason, p.records, p.created_at) for p in store.purges(dataset.id)],
+    }
+
+
+def _ordered(found: Counter[tuple[How, str, str]]) -> tuple[Origin, ...]:
     ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))
     return tuple(Origin(how, name, n, detail) for (how, name, detail), n in ordered)
+
+
+def _masks(row: Mapping[str, Any]) -> set[str]:
+    """'[EMAIL]' for '[EMAIL 2]' as well: the kinds of masks that stand in a row."""
+    said = [row.get(name) or "" for name in ("instruction", "context", "response")]
+    said += [turn["content"] for turn in row.get("turns") or []]
+    return {f"[{kind}]" for text in said if "[" in text for kind in _MASK.findall(text)}
+
+
+def _masked(found: Counter[str]) -> tuple[Masked, ...]:
+    return tuple(Masked(what, n) for what, n in sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _origin(record: Record) -> tuple[How, str, str]:
@@ -134,7 +240,7 @@ def card(facts: Facts) -> str:
         _section("What it is", _table(("", ""), _identity(facts))),
         _section("What is in it", *_contents(facts.summary)),
         _section("How it was made", _ways(facts.origins)),
-        _section("What was checked", _checks(facts.checks)),
+        _section("What was checked", _checks(facts.checks), _later(facts)),
         _section("What was taken out", *_removals(facts)),
         _section("Where it falls short", _bullets(_limits(facts))),
     ]
@@ -190,11 +296,11 @@ def _tasks(summary: Summary) -> list[str]:
 
 
 def _identity(facts: Facts) -> list[tuple[str, str]]:
+    frozen = [("Version", str(facts.version)), ("SHA-256", facts.digest)] if facts.version else []
     return [
         ("Name", facts.name),
-        ("Version", str(facts.version)),
-        ("SHA-256", facts.digest),
-        ("Frozen", f"{_day(facts.created_at)} by {facts.author}"),
+        *frozen,
+        ("Frozen" if facts.version else "Exported", f"{_day(facts.created_at)} by {facts.author}"),
         ("Licence", ", ".join(sorted(_licences(facts))) or "not stated"),
     ]
 
@@ -256,6 +362,7 @@ _HOW = {
     "model": "Drafted by",
     "playground": "Kept in the playground from",
     "job": "Written by",
+    "gone": "Not known:",
 }
 
 
@@ -271,6 +378,12 @@ def _checks(checks: Sequence[CheckRun]) -> str:
         return "No check was run."
     rows = [(c.title, f"{c.looked_at:,}", f"{c.flagged:,}", _day(c.ended_at)) for c in checks]
     return _table(("Check", "Records looked at", "Flagged", "On"), rows)
+
+
+def _later(facts: Facts) -> str:
+    if not any(check.ended_at > facts.created_at for check in facts.checks):
+        return ""
+    return "Checks that ran later than it was frozen looked at the records as they were then, which may be others."
 
 
 def _removals(facts: Facts) -> Iterator[str]:

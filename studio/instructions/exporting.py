@@ -5,23 +5,52 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from studio.errors import InputError, StorageError
+from studio.instructions.conversations import fields_of_turns
 from studio.instructions.formats import format_named
 from studio.instructions.formats.excel import TooMuchForExcel
 from studio.instructions.formats.parquet import schema_of, table_of
 from studio.instructions.shapes import Exportable, shape_named
 
-__all__ = ["export_folder", "export_records", "suffix_for"]
+__all__ = ["FrozenRecord", "export_folder", "export_records", "export_zipped_folder", "frozen_records", "suffix_for"]
 
 _FOLDER_SPLITS = ("train", "validation", "test")
 _BATCH = 1000
+
+
+@dataclass(frozen=True)
+class FrozenRecord:
+    """A row of a snapshot as a record that can be exported; `id` is its place in the file, from 1."""
+
+    id: int
+    instruction: str
+    context: str
+    response: str
+    category: str
+    turns: list[dict[str, str]] | None
+    licence: str
+    split: str
+    source: str = ""
+
+
+def frozen_records(rows: Iterable[Mapping[str, Any]]) -> Iterator[FrozenRecord]:
+    """Rows of a snapshot as records: of a conversation a row shows the last question, a record the first."""
+    for number, row in enumerate(rows, 1):
+        fields: dict[str, Any] = fields_of_turns(row["turns"]) if row.get("turns") else {"turns": None}
+        texts: dict[str, str] = {
+            name: fields.get(name, row.get(name) or "") for name in ("instruction", "context", "response")
+        }
+        more: dict[str, str] = {name: row.get(name) or "" for name in ("category", "licence", "split")}
+        yield FrozenRecord(id=number, turns=fields["turns"], **texts, **more)
 
 
 def suffix_for(format: str) -> str:
@@ -83,6 +112,33 @@ def export_folder(records: Iterable[Exportable], folder: Path, *, card: str, sha
         ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+    return counts
+
+
+def export_zipped_folder(
+    records: Iterable[Exportable], path: Path, *, card: str, shape: str = "dolly"
+) -> dict[str, int]:
+    """The folder of `export_folder`, named like the file, in one zip. Raises and returns as that does."""
+    work = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    part = path.with_name(f".{path.name}-{uuid.uuid4().hex}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        counts = export_folder(records, work, card=card, shape=shape)
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:  # Parquet is compressed as it is
+            for file in sorted(work.iterdir()):
+                archive.write(file, f"{path.stem}/{file.name}")
+        _sync(part)
+        part.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise StorageError(
+            f"{path.name} could not be written to {path.parent} ({error.strerror or error}). "
+            "Free some space or check the folder's permissions, and try again."
+        ) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        with suppress(OSError):
+            part.unlink()
     return counts
 
 

@@ -7,7 +7,7 @@ column and reason and never hold up the good ones; a file that cannot be read at
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from pydantic import Field
 
 from studio.errors import InputError
 from studio.instructions.datasets import dataset_named
-from studio.instructions.formats import Layout, Rejected, Row, opened
+from studio.instructions.formats import Layout, Rejected, Row, formats, opened
 from studio.instructions.formats.base import LARGEST_CELL, as_text, cells_of, rejected
 from studio.instructions.formats.hub import hub_rows
 from studio.instructions.records import FIELDS, checked_fields, insertable, storable
@@ -28,12 +28,15 @@ from studio.store import Dataset, Store
 __all__ = [
     "MAPPED",
     "OMITTED",
+    "SERVER_FOLDER",
     "ImportReport",
     "Layout",
     "Preview",
     "Reading",
     "Rejected",
+    "check_reading",
     "fields_of",
+    "guessed_mapping",
     "import_file",
     "import_into",
     "mended_fields",
@@ -41,10 +44,15 @@ __all__ = [
     "preview_hub",
     "read_fields",
     "read_hub_fields",
+    "server_file",
+    "server_files",
 ]
 
 # What a column can be mapped to. `turns` is a whole conversation and stands for instruction and response.
 MAPPED = (*FIELDS, "turns", "licence", "source")
+
+# The folder of a workspace where an administrator puts files that are too large for a browser.
+SERVER_FOLDER = "imports"
 
 _LOOKED_AT = 200
 _BAD_LOOKED_AT = 1000
@@ -124,13 +132,15 @@ class Preview:
 class ImportReport:
     """What came of an import. `rejected` lists the first bad rows; `unlisted` counts those after them.
 
-    `omitted` counts values that a record has no place for, such as second right answers.
+    `omitted` counts values that a record has no place for, such as second right answers. `edit` is the stroke by which
+    all of it is undone.
     """
 
     added: int
     rejected: tuple[Rejected, ...]
     unlisted: int = 0
     omitted: int = 0
+    edit: int = field(default=0, compare=False)
 
     @property
     def left_out(self) -> int:
@@ -198,7 +208,7 @@ def _previewed(
         delimiter=layout.delimiter,
         columns=looked.columns,
         rows=tuple({c: _short(text) for c, text in cells_of(row).items()} for row in looked.rows[:rows]),
-        mapping=_guess(looked.columns),
+        mapping=guessed_mapping(looked.columns),
         shape=shape.name if shape else "",
         sheet=layout.sheet,
         sheets=sheets,
@@ -214,9 +224,41 @@ def _short(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
-def _guess(columns: tuple[str, ...]) -> dict[str, str]:
+def guessed_mapping(columns: tuple[str, ...]) -> dict[str, str]:
+    """Field -> the column that is likely to be it by its name, or ''."""
     by_name = {c.strip().casefold(): c for c in columns}
     return {field: next((by_name[s] for s in names if s in by_name), "") for field, names in _SYNONYMS.items()}
+
+
+# -- files on the server ------------------------------------------------------------------------------------------------
+
+
+def server_files(root: Path) -> list[str]:
+    """Names of the tables in the workspace's folder for imports, folders in it included."""
+    folder = root / SERVER_FOLDER
+    known = {suffix for form in formats().values() for suffix in form.suffixes} | {".zip"}
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in known and path.is_file())
+    return sorted(str(path.relative_to(folder)) for path in found if _is_within(path, folder))
+
+
+def server_file(root: Path, name: str) -> Path:
+    """Where a file of that folder lies. Raises InputError for one that is not there, or lies elsewhere."""
+    folder = root / SERVER_FOLDER
+    path = folder / name
+    if not name or "\x00" in name or not _is_within(path, folder):
+        raise InputError(
+            f"'{name[:80]}' lies outside of the folder '{SERVER_FOLDER}' of the workspace. Put the file there, or upload it."
+        )
+    if not path.is_file():
+        raise InputError(
+            f"The folder '{SERVER_FOLDER}' of the workspace has no file '{name[:80]}'. Put it there first."
+        )
+    return path
+
+
+def _is_within(path: Path, folder: Path) -> bool:
+    """Also where links lead."""
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 # -- reading -------------------------------------------------------------------------------------------------
@@ -290,11 +332,11 @@ class _Mapped:
 
     def read(self, row: Mapping[str, Any]) -> Fields:
         fields: Fields = {}
-        for field, column in self._columns:
+        for name, column in self._columns:
             value = row[column] if column in row else _inside(row, column)
-            fields[field] = value if isinstance(value, str) else as_text(value)
-        for field, column in self._more:
-            fields[field] = as_text(row[column] if column in row else _inside(row, column))
+            fields[name] = value if isinstance(value, str) else as_text(value)
+        for name, column in self._more:
+            fields[name] = as_text(row[column] if column in row else _inside(row, column))
         if self._turns:
             said = row[self._turns] if self._turns in row else _inside(row, self._turns)
             fields.update(read_turns(turns_of(said, self._turns), self._turns))
@@ -334,17 +376,23 @@ def _complete(name: str, reading: Reading, looked: _Looked) -> Reading:
     return reading
 
 
+def check_reading(name: str, reading: Reading, columns: tuple[str, ...]) -> None:
+    """Raises InputError for a mapping that cannot be, with columns like these."""
+    if not reading.shape:
+        _check_mapping(name, reading.mapping, columns)
+
+
 def _check_mapping(name: str, mapping: Mapping[str, str], columns: tuple[str, ...]) -> None:
     listed = ", ".join(columns)
-    for field in mapping:
-        if field not in MAPPED:
-            raise InputError(f"A record has no field '{field}'. Columns can be mapped to: {', '.join(MAPPED)}.")
-    for field in () if mapping.get("turns") else ("instruction", "response"):
-        if not mapping.get(field):
-            raise InputError(f"No column of {name} is mapped to '{field}'. Its columns are: {listed}. Choose one.")
-    for field, column in mapping.items():
+    for wanted in mapping:
+        if wanted not in MAPPED:
+            raise InputError(f"A record has no field '{wanted}'. Columns can be mapped to: {', '.join(MAPPED)}.")
+    for wanted in () if mapping.get("turns") else ("instruction", "response"):
+        if not mapping.get(wanted):
+            raise InputError(f"No column of {name} is mapped to '{wanted}'. Its columns are: {listed}. Choose one.")
+    for wanted, column in mapping.items():
         if column and not _is_there(column, columns):
-            raise InputError(f"{name} has no column '{column}' for '{field}'. Its columns are: {listed}.")
+            raise InputError(f"{name} has no column '{column}' for '{wanted}'. Its columns are: {listed}.")
     used = [c for c in mapping.values() if c]
     twice = next((c for c in used if used.count(c) > 1), None)
     if twice:
@@ -362,13 +410,30 @@ def _is_there(column: str, columns: tuple[str, ...]) -> bool:
 def import_file(
     store: Store, dataset: Dataset, path: Path, how: Mapping[str, str] | Reading, *, author: str
 ) -> ImportReport:
-    """Add a file's rows to a dataset; `how` is a reading, or a mapping of field -> column ('' leaves it empty).
+    """Add a file's rows to a dataset; `how` is a reading, or a mapping of field -> column ('' leaves it empty). Rows that
+    cannot be used wait to be mended.
 
     Raises InputError when a mapped column is not there, two fields share a column, or no row can be used.
     """
     tally = _Tally()
-    added = store.add_records(dataset.id, _usable(path, how, tally), author=author, source=path.name)
-    return ImportReport(added, tuple(tally.rejected), tally.unlisted, tally.omitted)
+    rows = _usable(path, how, tally)
+    edit = store.begin_edit(dataset.id, "add", f"Imported {path.name}", author=author)
+    added = store.add_records(dataset.id, rows, author=author, source=path.name, edit=edit)
+    if tally.rejected:
+        told = how.mapping if isinstance(how, Reading) else how
+        bad = [(row.row, row.column, row.reason, _by_field(row.cells, told)) for row in tally.rejected]
+        last = max(row.row for row in tally.rejected)
+        store.take_rows(dataset.id, edit, [], bad, last_row=last, author=author, source=path.name)
+    return ImportReport(added, tuple(tally.rejected), tally.unlisted, tally.omitted, edit)
+
+
+def _by_field(cells: Mapping[str, str], mapping: Mapping[str, str]) -> dict[str, str]:
+    """The cells of a row under the names of the fields that they were mapped to, so that whoever mends the row later
+    need not be told again which column was which."""
+    fields = {column: field for field, column in mapping.items() if column in cells}
+    taken = set(fields.values())
+    others = {column: f"{column} (not used)" if column in taken else column for column in cells if column not in fields}
+    return {(fields | others)[column]: text for column, text in cells.items()}
 
 
 def import_into(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,8 @@ from studio.store import Dataset, Record, RecordFilter, Snapshot, Store
 __all__ = [
     "CATEGORIES",
     "FIELDS",
+    "GAP_ANSWER",
+    "GAP_QUESTION",
     "Split",
     "add_record",
     "checked_fields",
@@ -26,6 +27,8 @@ __all__ = [
     "frozen_row",
     "group_hash",
     "insertable",
+    "is_ready",
+    "is_unfilled",
     "plain_fields",
     "question",
     "split_of",
@@ -46,13 +49,19 @@ CATEGORIES = (
     "creative_writing",
 )
 
+# What stands where somebody still has to write. The check for placeholders finds both.
+GAP_QUESTION = "[Fill in a question that the context answers]"
+GAP_ANSWER = "[Fill in the answer]"
+
 Split = Literal["train", "validation", "test"]
 
 
 def group_hash(instruction: str, context: str) -> str:
     """SHA-256 of the prompt, insensitive to case, white space and Unicode form: equal prompts share a split."""
-    text = unicodedata.normalize("NFKC", f"{instruction}\n{context}").casefold()
-    return hashlib.sha256(re.sub(r"\s+", " ", text).strip().encode()).hexdigest()
+    text = f"{instruction}\n{context}"
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    return hashlib.sha256(" ".join(text.casefold().split()).encode()).hexdigest()
 
 
 def split_of(group: str) -> Split:
@@ -139,12 +148,23 @@ def _last_said(turns: Sequence[Mapping[str, str]]) -> int:
     return max(place for place, turn in enumerate(turns) if turn["role"] == "assistant")
 
 
+def is_unfilled(record: Record) -> bool:
+    """Whether its question or its answer is still a gap: it goes into no snapshot, and no model is shown it."""
+    return record.instruction == GAP_QUESTION or record.response == GAP_ANSWER
+
+
+def is_ready(record: Record) -> bool:
+    """Whether a snapshot would hold it: it is not rejected, and nothing of it waits to be filled in."""
+    return record.state != "rejected" and not is_unfilled(record)
+
+
 def freeze(store: Store, root: Path, dataset: Dataset, *, author: str, where: RecordFilter | None = None) -> Snapshot:
-    """Freeze a dataset (or the part that `where` leaves) as `data:NAME@next`, without rejected records."""
+    """Freeze a dataset (or the part that `where` leaves) as `data:NAME@next`, without rejected records and those
+    that nobody has filled in yet."""
     rows: Iterable[Record] = store.all_records(dataset.id)
     if where is not None:
         rows = store.some_records(store.record_ids(dataset.id, where))
-    kept = (frozen_row(r) for r in rows if r.state != "rejected")
+    kept = (frozen_row(r) for r in rows if is_ready(r))
     return store.freeze(root, "data", dataset.name, kept, author=author, licence=dataset.licence)
 
 

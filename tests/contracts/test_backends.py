@@ -126,12 +126,25 @@ async def test_the_rendered_prompt_holds_every_turn_and_its_length(backend):
     assert rendered.tokens == answer.prompt_tokens < rendered.window
 
 
-async def test_marks_spell_the_conversation_and_learn_only_the_answer(backend):
-    marks = await backend.marks([user("Hello"), assistant("Good day")])
-    learned = "".join(token for token, is_learned in marks if is_learned)
-    assert "Good day" in learned
-    assert "Hello" in "".join(token for token, is_learned in marks if not is_learned)
-    assert "Hello" not in learned
+async def test_marks_spell_the_conversation_and_learn_only_the_answers(backend):
+    turns = [user("Hello"), assistant("Good day 👋🏽"), user("Bye"), assistant("Grüße!")]
+    found = await backend.marks(turns)
+    learned = "".join(mark.text for mark in found.marks if mark.is_learned)
+    masked = "".join(mark.text for mark in found.marks if not mark.is_learned)
+    assert "Good day 👋🏽" in learned
+    assert "Grüße!" in learned
+    assert "Hello" in masked
+    assert "Bye" in masked
+    assert not any(word in learned for word in ("Hello", "Bye", "user"))
+    assert found.tokens == len(found.marks) <= found.window
+    assert found.learned == sum(mark.is_learned for mark in found.marks)
+
+
+async def test_of_a_long_conversation_all_tokens_are_counted_and_the_first_are_spelled(backend):
+    turns = [user("one two three"), assistant("four five six seven " * 20)]
+    whole, part = await backend.marks(turns), await backend.marks(turns, most=5)
+    assert part.marks == whole.marks[:5]
+    assert (part.tokens, part.learned) == (whole.tokens, whole.learned)
 
 
 async def test_the_prompts_tokens_spell_what_the_model_gets(backend):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +12,21 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from studio.instructions import add_record
-from studio.instructions.card import CheckRun, Facts, Masked, Origin, Purge, card, origins
+from studio.instructions import add_record, freeze
+from studio.instructions.card import (
+    CheckRun,
+    Facts,
+    Masked,
+    Origin,
+    Purge,
+    card,
+    facts_now,
+    facts_of,
+    origins,
+)
 from studio.instructions.statistics import summary
-from studio.store import Store
+from studio.store import CheckRun as StoredRun
+from studio.store import RecordChange, Store
 
 quick = settings(deadline=None, derandomize=True, max_examples=60)
 
@@ -163,3 +175,44 @@ def test_no_name_breaks_the_head_or_a_table(name: str, licence: str, source: str
     for table in re.findall(r"(?:^\|.*\n?)+", body, re.MULTILINE):
         cells = {len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in table.splitlines()}
         assert len(cells) == 1, table
+
+
+# -- gathered from the store -----------------------------------------------------------------------------------------
+
+
+def test_the_facts_of_a_snapshot_are_counted_in_its_file_and_told_by_the_store(
+    sqlite_store: Store, tmp_path: Path
+) -> None:
+    store = sqlite_store
+    dataset = store.create_dataset("gear", author="ann", licence="MIT", description="Of the shop.")
+    for k, source in enumerate(("shop.csv", "shop.csv", "written here", "gone.csv")):
+        fields = {"instruction": f"How do I wash jacket {k}?", "response": f"{ENGLISH} Ask [EMAIL 2] or [NOTE]."}
+        add_record(store, dataset, fields, author="ann", source=source)
+    *_, last = store.records(dataset.id)
+    snapshot = freeze(store, tmp_path, dataset, author="ben")
+    store.change_records(dataset.id, "Removed", [RecordChange(last.id, {}, is_removed=True)], author="ann")
+    store.put_flags(StoredRun(dataset.id, "secrets", "1", {}, 3, 0, 0.1, 0.0, 0.0), [])
+    store.purge_records(dataset.id, [99], "Asked to.", [], author="ann")
+    facts = facts_of(store, tmp_path, snapshot)
+    assert (facts.version, facts.digest, facts.author, facts.licence) == (1, snapshot.digest, "ben", "MIT")
+    assert (facts.summary.records, facts.description) == (4, "Of the shop.")
+    assert facts.origins == (
+        Origin("file", "shop.csv", 2),
+        Origin("gone", "records that were removed since", 1),
+        Origin("hand", "ann", 1),
+    )
+    assert facts.masked == (Masked("[EMAIL]", 4),)
+    assert [(c.title, c.looked_at, c.flagged) for c in facts.checks] == [("Keys and passwords", 3, 0)]
+    assert [p.reason for p in facts.purges] == ["Asked to."]
+    text = card(facts)
+    assert "Not known: records that were removed since" in text
+    assert "Checks that ran later than it was frozen" in text
+
+
+def test_the_card_of_records_that_are_not_frozen_names_no_version(sqlite_store: Store) -> None:
+    dataset = sqlite_store.create_dataset("gear", author="ann")
+    add_record(sqlite_store, dataset, _rows(1)[0], author="ann", source="")
+    text = card(facts_now(sqlite_store, dataset, sqlite_store.all_records(dataset.id), author="ben", at=NOON))
+    assert "| Exported | 2026-01-01 by ben |" in text
+    assert "SHA-256" not in text
+    assert "| Written here by ann | 1 |" in text

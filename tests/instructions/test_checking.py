@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from studio.errors import InputError
+from studio.instructions import checking
 from studio.instructions.checking import CheckRecords, checks_of, mend, run_check
-from studio.instructions.checks import check_from
+from studio.instructions.checks import Flag, RecordCheck, check_from
 from studio.instructions.records import insertable
-from studio.store import Dataset, RecordFilter, Store
+from studio.store import Dataset, Record, RecordFilter, Store
 from tests.prompts.desk import DeskRun
 
 ROWS = (
@@ -62,6 +65,65 @@ def test_only_what_changed_is_looked_at_again(
     assert run_check(sqlite_store, dataset, check, tmp_path).flagged == 1
     assert seen == [first.id, third.id]
     assert flagged(sqlite_store, dataset, "personal") == [2]
+
+
+def test_a_record_that_was_being_stored_when_a_check_began_is_seen_by_the_next(
+    sqlite_store: Store, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = check_from("placeholders")
+    moment = sqlite_store.newest_change(dataset.id) + 1e-6  # of a large part, whose transaction ends after the check
+    run_check(sqlite_store, dataset, check, tmp_path)
+    monkeypatch.setattr("studio.store.datasets.now", lambda: moment)
+    late = insertable({"instruction": "Is it light?", "response": "TODO"})
+    sqlite_store.add_records(dataset.id, [late], author="ann", source="late")
+    assert run_check(sqlite_store, dataset, check, tmp_path).flagged == 2
+
+
+def test_rejected_records_are_left_alone(sqlite_store: Store, dataset: Dataset, tmp_path: Path) -> None:
+    checks = checks_of(("personal", "duplicates"))
+    first, _, third, _ = sqlite_store.records(dataset.id)
+    assert [run_check(sqlite_store, dataset, check, tmp_path).flagged for check in checks] == [1, 1]
+    for record in (first, third):
+        sqlite_store.edit_record(record.id, 1, {"state": "rejected"}, author="ann")
+    again = [run_check(sqlite_store, dataset, check, tmp_path) for check in checks]
+    assert [(run.flagged, run.records) for run in again] == [(0, 2), (0, 2)]
+    assert sqlite_store.flags(dataset.id, "personal") == []
+    for record in (first, third):
+        sqlite_store.edit_record(record.id, 2, {"state": "draft"}, author="ann")
+    assert [run_check(sqlite_store, dataset, check, tmp_path).flagged for check in checks] == [1, 1]
+
+
+class Wordy(RecordCheck):
+    """Finds five hundred things in every record."""
+
+    name = "wordy"
+    title = "Wordy"
+    explains = "Says much."
+
+    def look_at(self, records: Sequence[Record]) -> Iterator[Flag]:
+        for record in records:
+            for n in range(500):
+                yield Flag(record.id, self.name, "response", f"ünd {n} " + "…" * 500, n, n + 1, {"n": n, "of": ["ß"]})
+
+
+def test_what_a_check_finds_is_kept_whole_and_in_little_memory(
+    sqlite_store: Store, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checking, "_FLAGS_IN_MEMORY", 1 << 16)
+    sqlite_store.add_records(dataset.id, map(insertable, 5 * [ROWS[0]]), author="ann", source="test")
+    tracemalloc.start()
+    try:
+        run = run_check(sqlite_store, dataset, Wordy(), tmp_path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert run.flagged == 9
+    assert peak < 7 << 20  # 4,500 notes of 1 kB: held, they would be twice as much
+    kept = sqlite_store.flags(dataset.id, "wordy")
+    assert [(flag.record_id, flag.start) for flag in kept] == [
+        (record.id, n) for record in sqlite_store.records(dataset.id) for n in range(500)
+    ]
+    assert (kept[17].note, kept[17].details) == ("ünd 17 " + "…" * 500, {"n": 17, "of": ["ß"]})
 
 
 def test_a_remedy_is_one_stroke_that_can_be_undone(sqlite_store: Store, dataset: Dataset, tmp_path: Path) -> None:

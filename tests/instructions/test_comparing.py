@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from studio.instructions import group_hash
-from studio.instructions.comparing import Difference, compare, shown
+from studio.errors import InputError, StorageError
+from studio.instructions import comparing, freeze, group_hash
+from studio.instructions.comparing import Difference, compare, compare_snapshots, compare_with_now, shown
+from studio.instructions.records import insertable
+from studio.specs import SnapshotRef
+from studio.store import RecordChange, Snapshot, Store
 
 quick = settings(deadline=None, derandomize=True, max_examples=60)
 
@@ -182,3 +190,57 @@ def test_a_hundred_thousand_rows_are_compared_in_seconds(change: Callable[[Row],
     found = compare(before, after)
     assert time.process_time() - start < 15
     assert len(found.removed) + len(found.changed) + found.same == 100_000
+
+
+# -- in files --------------------------------------------------------------------------------------------------------
+
+
+def _frozen(root: Path, name: str, rows: list[Row]) -> Snapshot:
+    """A snapshot's file, and what its row would say."""
+    data = b"".join(json.dumps(row, sort_keys=True).encode() + b"\n" for row in rows)
+    (root / name).write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    return Snapshot(1, SnapshotRef("data:gear@1"), "data", "gear", 1, len(rows), digest, name, "", "ann", 0.0)
+
+
+@quick
+@given(_ROWS, _ROWS)
+def test_files_are_compared_as_their_rows_are(before: list[Row], after: list[Row]) -> None:
+    plain = [{**row, "record": None} for row in before], [{**row, "record": None} for row in after]
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        found = compare_snapshots(root, _frozen(root, "before", plain[0]), _frozen(root, "after", plain[1]))
+    expected = compare(*plain)
+    assert (len(found.added), len(found.removed)) == (len(expected.added), len(expected.removed))
+    assert (len(found.changed), found.same) == (len(expected.changed), expected.same)
+
+
+def test_a_snapshot_is_compared_with_the_records_as_they_are(sqlite_store: Store, tmp_path: Path) -> None:
+    store = sqlite_store
+    dataset = store.create_dataset("gear", author="ann")
+    rows = [insertable({"instruction": f"How heavy is tent {n}?", "response": "Two kilos."}) for n in range(4)]
+    store.add_records(dataset.id, rows, author="ann", source="")
+    before = freeze(store, tmp_path, dataset, author="ann")
+    one, two, *_ = store.records(dataset.id)
+    store.edit_record(one.id, 1, {"response": "A tonne."}, author="ann")
+    store.change_records(dataset.id, "Rejected", [RecordChange(two.id, {"state": "rejected"})], author="ann")
+    found = compare_with_now(store, tmp_path, before, dataset)
+    assert _counts(found) == (0, 1, 1, 0, 2)
+
+
+def test_a_file_that_was_changed_is_not_compared(tmp_path: Path) -> None:
+    snapshot = _frozen(tmp_path, "gear.jsonl", [_row(1)])
+    path = tmp_path / snapshot.path
+    path.write_text(path.read_text().replace("kilos", "pounds"))
+    with pytest.raises(StorageError, match="was changed after it was frozen"):
+        compare_snapshots(tmp_path, snapshot, snapshot)
+
+
+def test_more_differences_than_the_memory_should_hold_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparing, "_MOST_DIFFERENT", 3)
+    before = _frozen(tmp_path, "before", [_row(n) for n in range(5)])
+    after = _frozen(tmp_path, "after", [_row(n, response="x") for n in range(5)])
+    with pytest.raises(InputError, match="More than 3 records differ"):
+        compare_snapshots(tmp_path, before, after)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import pytest
 
 from studio.errors import InputError
+from studio.instructions import page_of
 from studio.instructions.editing import (
     Replacement,
+    Stroke,
     change_category,
+    do_stroke,
     duplicate,
     preview_replacement,
     remove,
     replace_text,
     review,
+    review_in_passing,
 )
 from studio.instructions.records import insertable
-from studio.store import Dataset, RecordFilter, Store
+from studio.store import Dataset, Order, RecordFilter, Store
 
 ROWS = (
     {
@@ -151,3 +155,82 @@ def test_a_copy_shares_the_split_and_says_where_it_came_from(sqlite_store: Store
     duplicate(sqlite_store, dataset, record, author="ben")
     copy = list(sqlite_store.all_records(dataset.id))[-1]
     assert (copy.split, copy.source, copy.state) == (record.split, f"copy of record {record.id}", "draft")
+
+
+def test_a_preview_reads_no_more_than_somebody_waits_for_and_says_so(sqlite_store: Store, dataset: Dataset) -> None:
+    seen = preview_replacement(sqlite_store, dataset, Replacement("otter", "heron"), most=2)
+    assert (seen.records, seen.looked, seen.meant, seen.is_whole) == (2, 2, 4, False)
+    assert preview_replacement(sqlite_store, dataset, Replacement("otter", "heron")).is_whole
+
+
+@pytest.mark.parametrize(
+    ("stroke", "title", "seen"),
+    [
+        (Stroke(verb="approve"), "Approved 2 records", ["approved", "draft", "approved", "draft"]),
+        (Stroke(verb="reject"), "Rejected 2 records", ["rejected", "draft", "rejected", "draft"]),
+        (Stroke(verb="remove"), "Removed 2 records", ["draft"] * 2),
+        (Stroke(verb="duplicate"), "Duplicated 2 records", ["draft"] * 6),
+        (Stroke(verb="category", category=" tents "), "Category tents: 2 records", ["draft"] * 4),
+    ],
+    ids=lambda value: value.verb if isinstance(value, Stroke) else "",
+)
+def test_a_stroke_reaches_those_that_are_meant_and_is_undone_at_once(
+    sqlite_store: Store, dataset: Dataset, stroke: Stroke, title: str, seen: list[str]
+) -> None:
+    before = [(r.id, r.state, r.category, r.response) for r in sqlite_store.all_records(dataset.id)]
+    ids = sqlite_store.record_ids(dataset.id)
+    edit = do_stroke(sqlite_store, dataset, stroke, RecordFilter(ids=(ids[0], ids[2])), author="ben")
+    assert edit.title == title
+    assert [record.state for record in sqlite_store.all_records(dataset.id)] == seen
+    assert sqlite_store.undo(dataset.id, author="ben").id == edit.id
+    assert [(r.id, r.state, r.category, r.response) for r in sqlite_store.all_records(dataset.id)] == before
+
+
+def test_a_decision_does_not_collide_with_what_somebody_writes_meanwhile(sqlite_store: Store, dataset: Dataset) -> None:
+    first = sqlite_store.records(dataset.id)[0]
+    sqlite_store.edit_record(first.id, first.revision, {"response": "New."}, author="ann")
+    do_stroke(sqlite_store, dataset, Stroke(verb="approve"), RecordFilter(ids=(first.id,)), author="ben")
+    there = sqlite_store.record(first.id)
+    assert (there.response, there.state) == ("New.", "approved")
+
+
+def test_what_is_so_already_is_not_changed(sqlite_store: Store, dataset: Dataset) -> None:
+    edit = do_stroke(sqlite_store, dataset, Stroke(verb="draft"), RecordFilter(), author="ben")
+    assert edit.records == 0
+    assert sqlite_store.next_undo(dataset.id, "ben") is None
+
+
+def test_a_stroke_at_nothing_is_refused(sqlite_store: Store, dataset: Dataset) -> None:
+    with pytest.raises(InputError, match="No record is meant"):
+        do_stroke(sqlite_store, dataset, Stroke(verb="approve"), RecordFilter("zebra"), author="ben")
+    with pytest.raises(InputError, match="nothing to look for"):
+        do_stroke(sqlite_store, dataset, Stroke(verb="replace"), RecordFilter(), author="ben")
+
+
+@pytest.mark.parametrize("order", ["oldest", "newest", "shortest", "longest"])
+@pytest.mark.parametrize("where", [None, RecordFilter(state="draft")], ids=["all", "drafts"])
+@pytest.mark.parametrize("is_shown", [True, False], ids=["on a page", "anywhere"])
+def test_a_review_pass_meets_every_record_once(
+    sqlite_store: Store, dataset: Dataset, order: Order, where: RecordFilter | None, is_shown: bool
+) -> None:
+    more = ({"instruction": f"Question {n}", "response": "y" * n} for n in range(1, 60))
+    sqlite_store.add_records(dataset.id, map(insertable, more), author="ann", source="test")
+    expected = sqlite_store.record_ids(dataset.id, where, order)
+    record, met, number = sqlite_store.record(expected[0]), [expected[0]], 1
+    shown: tuple[int, list[int]] = (1, expected[:50] if is_shown else [])
+    while following := review_in_passing(sqlite_store, record, "approved", where, order, author="ben", shown=shown):
+        number, record = following
+        page = [r.id for r in page_of(sqlite_store, dataset, where, number, order).records]
+        assert record.id in page
+        shown = (number, page if is_shown else [])
+        met.append(record.id)
+    assert met == expected
+    assert sqlite_store.count_records(dataset.id, RecordFilter(state="approved")) == len(expected)
+
+
+def test_what_is_decided_already_is_no_stroke(sqlite_store: Store, dataset: Dataset) -> None:
+    first = sqlite_store.records(dataset.id)[0]
+    review(sqlite_store, dataset, [first], "approved", author="ben")
+    before = sqlite_store.edits(dataset.id)
+    review_in_passing(sqlite_store, sqlite_store.record(first.id), "approved", None, "oldest", author="ben")
+    assert sqlite_store.edits(dataset.id) == before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from studio.errors import InputError, StorageError
+from studio.instructions import freeze
 from studio.instructions.conversations import fields_of_turns
+from studio.instructions.export_task import ExportRecords, exported_file
 from studio.instructions.exporting import export_folder, export_records, suffix_for
 from studio.instructions.formats import Layout, Rejected, formats
 from studio.instructions.importing import Reading, preview, read_fields
-from studio.instructions.records import checked_fields, storable
+from studio.instructions.records import checked_fields, insertable, storable
 from studio.instructions.shapes import shapes
-from studio.store import Record
+from studio.jobs.registry import task_from
+from studio.store import Dataset, Record, Store, read_rows
+from tests.prompts.desk import DeskRun
 
 TEXTS_ONLY = "prompt_completion"
 
@@ -252,3 +257,104 @@ def test_a_folder_without_a_record_is_not_made(tmp_path: Path) -> None:
 def test_a_layout_survives_json() -> None:
     layout = Layout(format="csv", encoding="utf-8", delimiter=";", is_guarded=True)
     assert Layout.model_validate_json(layout.model_dump_json()) == layout
+
+
+# -- snapshots, and the job ------------------------------------------------------------------------------------------
+
+
+TURNS = [{"role": role, "content": f"{role} {n}"} for n, role in enumerate(["user", "assistant", "user", "assistant"])]
+
+
+def _dataset(store: Store) -> Dataset:
+    dataset = store.create_dataset("gear", author="ann", licence="MIT")
+    rows = [insertable({"instruction": f"q{n}", "response": f"a{n}", "category": "open_qa"}) for n in range(30)]
+    rows += [insertable({"turns": TURNS}), insertable({"instruction": "bad", "response": "x", "state": "rejected"})]
+    store.add_records(dataset.id, rows, author="ann", source="shop.csv")
+    return dataset
+
+
+@pytest.mark.parametrize("shape", [name for name in shapes() if name != TEXTS_ONLY])
+def test_a_frozen_record_is_exported_as_the_record_was(sqlite_store: Store, tmp_path: Path, shape: str) -> None:
+    dataset = _dataset(sqlite_store)
+    snapshot = freeze(sqlite_store, tmp_path, dataset, author="ann")
+    path, n = ExportRecords(dataset="gear", snapshot=str(snapshot.ref), shape=shape).write(
+        sqlite_store, tmp_path, tmp_path / "out", author="ann"
+    )
+    kept = [one for one in sqlite_store.all_records(dataset.id) if one.state != "rejected"]
+    assert n == 31
+    assert _comes_back(path) == [{**_fields(one), "source": ""} for one in kept]
+
+
+@pytest.mark.parametrize(
+    ("asked", "n"),
+    [
+        ({}, 31),
+        ({"rejected": True}, 32),
+        ({"filter": {"text": "q7"}}, 1),
+        ({"filter": {"state": "rejected"}, "rejected": True}, 1),
+    ],
+    ids=["all but rejected", "all", "a filter", "the rejected"],
+)
+def test_the_records_now_are_exported_as_chosen(
+    sqlite_store: Store, tmp_path: Path, asked: dict[str, Any], n: int
+) -> None:
+    _dataset(sqlite_store)
+    path, written = ExportRecords(dataset="gear", **asked).write(sqlite_store, tmp_path, tmp_path / "out", author="ann")
+    assert (path.name, written, len(path.read_text().splitlines())) == ("gear.jsonl", n, n)
+
+
+def test_a_choice_without_records_leaves_no_file(sqlite_store: Store, tmp_path: Path) -> None:
+    _dataset(sqlite_store)
+    with pytest.raises(InputError, match="No record is among those chosen"):
+        ExportRecords(dataset="gear", filter={"text": "nowhere"}).write(
+            sqlite_store, tmp_path, tmp_path / "out", author="ann"
+        )
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_zipped_folder_opens_in_the_datasets_library_offline(
+    sqlite_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("it went to the network"))
+    snapshot = freeze(sqlite_store, tmp_path, _dataset(sqlite_store), author="ann")
+    task = ExportRecords(dataset="gear", snapshot=str(snapshot.ref), format="folder")
+    path, n = task.write(sqlite_store, tmp_path, tmp_path / "out", author="ann")
+    assert [file.name for file in path.parent.iterdir()] == ["gear@1.zip"]
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(tmp_path / "there")
+    found = datasets.load_dataset(str(tmp_path / "there" / "gear@1"), cache_dir=str(tmp_path / "cache"))
+    counts = Counter(row["split"] for row in read_rows(tmp_path, snapshot))
+    assert {split: rows.num_rows for split, rows in found.items()} == counts
+    assert n == counts.total() == 31
+    assert "pretty_name: gear" in (tmp_path / "there" / "gear@1" / "README.md").read_text()
+
+
+def test_the_job_leaves_a_file_that_can_be_fetched(sqlite_store: Store, tmp_path: Path) -> None:
+    _dataset(sqlite_store)
+    task = ExportRecords(dataset="gear", format="csv", shape="alpaca")
+    assert task_from(task.kind, json.loads(task.model_dump_json())) == task
+    run = DeskRun(sqlite_store, tmp_path, task, {})
+    run.output.mkdir(parents=True)
+    told = task.do(run)
+    path = exported_file(tmp_path, run.id, told["file"])
+    assert (path.name, told["records"], told["bytes"]) == ("gear-alpaca.csv", 31, path.stat().st_size)
+    with pytest.raises(InputError, match="is no longer there"):
+        exported_file(tmp_path, run.id, "../log.txt")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"dataset": "nothing"}, "There is no dataset 'nothing'"),
+        ({"dataset": "gear", "snapshot": "data:other@1"}, "There is no snapshot"),
+        ({"dataset": "gear", "format": "docx"}, "There is no format 'docx'"),
+        ({"dataset": "gear", "shape": "round"}, "There is no shape 'round'"),
+    ],
+)
+def test_what_cannot_be_exported_is_said_before_a_job_is_queued(
+    sqlite_store: Store, asked: dict[str, Any], said: str
+) -> None:
+    _dataset(sqlite_store)
+    with pytest.raises(InputError, match=said):
+        ExportRecords(**asked).check(sqlite_store)

@@ -135,10 +135,45 @@ def test_every_bar_with_a_filter_finds_as_many_records_as_it_says(sqlite_store: 
         assert sqlite_store.count_records(dataset.id, RecordFilter(**bar.where)) == bar.n, bar  # type: ignore[arg-type]
 
 
-def test_what_no_filter_can_show_has_none() -> None:
-    found = summary([_row(licence="MIT")])
+def test_what_the_filter_does_not_know_is_shown_by_ids() -> None:
+    rows = [_row(n, licence="MIT" if n % 2 else "", response="x" * n) for n in range(1, 41)]
+    found = summary(rows, count=lambda texts: [len(text) for text in texts], window=50)
+    assert {bar.label: bar.where for bar in found.licences.bars} == {
+        "MIT": {"ids": tuple(range(1, 41, 2))},
+        "": {"ids": tuple(range(2, 41, 2))},
+    }
+    assert found.tokens is not None
+    for bar in (*found.lengths["response"].bars, *found.tokens.bars):
+        assert (len(bar.where["ids"]) if bar.where else 0) == bar.n  # type: ignore[arg-type]
+    longest = [row["record"] for row in rows if len(row["instruction"] + row["response"]) + 2 > 50]
+    assert found.beyond is not None
+    assert (found.beyond.n, found.beyond.where) == (len(longest), {"ids": tuple(longest)})
+
+
+def test_a_bar_names_its_first_thousand_records() -> None:
+    found = summary(_row(5000 - n, response="Same.") for n in range(2500))
+    (bar,) = (bar for bar in found.lengths["response"].bars if bar.n)
+    assert bar.n == 2500
+    assert bar.where is not None
+    assert len(bar.where["ids"]) == 1000  # type: ignore[arg-type]
+
+
+def test_rows_without_ids_have_bars_without_a_filter() -> None:
+    found = summary([_row(licence="MIT", record=None)])
     assert found.licences.bars[0].where is None
     assert all(bar.where is None for bar in found.lengths["response"].bars)
+
+
+def test_telling_words_are_in_many_records_but_not_in_all() -> None:
+    rows = [
+        _row(n, instruction=f"Wash the {'tent' if n % 3 else 'stove'}?", response=f"Gently, w{n}.")
+        for n in range(1, 31)
+    ]
+    found = summary(rows).telling
+    assert found.n == 30
+    assert [(bar.label, bar.n) for bar in found.bars] == [("stove", 10), ("tent", 20)]
+    assert found.bars[0].where == {"ids": tuple(range(3, 31, 3))}
+    assert summary([]).telling.bars == ()
 
 
 # -- lengths -------------------------------------------------------------------------------------------------------

@@ -60,7 +60,11 @@ class Categories(DatasetCheck):
     remedies: ClassVar[tuple[Remedy, ...]] = (_SUGGESTED, REJECT, REMOVE)
 
     sure: float = Field(
-        0.9, gt=0.5, lt=1, title="How sure", description="Of another category, before a label is doubted."
+        0.9,
+        gt=0.5,
+        lt=1,
+        title="How sure of another category",
+        description="Of another category, before a label is doubted.",
     )
     unlikely: float = Field(0.03, gt=0, lt=0.5, title="How unlikely", description="The given label has to be at most.")
     agreement: float = Field(

@@ -43,7 +43,9 @@ class Languages(DatasetCheck):
         description="A language of at least this share of records is meant.",
     )
     shortest: int = Field(60, ge=20, title="Shortest text judged", description="In letters.")
-    sure: float = Field(0.95, ge=0.5, le=1, title="How sure", description="Of a guess; less sure ones are not flagged.")
+    sure: float = Field(
+        0.95, ge=0.5, le=1, title="How sure of a language", description="Of a guess; less sure ones are not flagged."
+    )
 
     def look(self, records: Iterable[Record], memory: Path) -> Iterator[Flag]:
         shelf = memory / "languages.npz"

@@ -30,7 +30,11 @@ class Leakage(DatasetCheck):
     remedies: ClassVar[tuple[Remedy, ...]] = (EXCLUDE,)
 
     threshold: float = Field(
-        0.8, ge=0.5, le=1.0, title="How alike", description="Share of three-word runs that two records have in common."
+        0.8,
+        ge=0.5,
+        le=1.0,
+        title="How alike to training",
+        description="Share of three-word runs that two records have in common.",
     )
 
     def look(self, records: Iterable[Record], memory: Path) -> Iterator[Flag]:

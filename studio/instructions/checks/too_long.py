@@ -22,7 +22,7 @@ class TooLong(RecordCheck):
     name: ClassVar[str] = "too_long"
     title: ClassVar[str] = "Too long for the model"
     explains: ClassVar[str] = (
-        "Records with more tokens than the model reads at once: the end of the answer is cut off in training. "
+        "Records with more tokens than fit the window of a tuning run, which leaves them out. "
         "Tokens are counted with the model's own tokenizer; only records that could be too long are counted."
     )
 
@@ -84,7 +84,7 @@ class TooLong(RecordCheck):
             tokens = sum(next(counts) for _ in parts) + self._around(record)
             if tokens > self.window:
                 size = {"tokens": tokens, "window": self.window}
-                note = f"{tokens:,} tokens, {tokens - self.window:,} more than the model reads at once."
+                note = f"{tokens:,} tokens, {tokens - self.window:,} more than fit the window."
                 yield record, Finding("", note, details={**size, "letters": _letters(record)})
 
 

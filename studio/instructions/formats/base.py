@@ -22,6 +22,7 @@ from studio.errors import InputError
 
 __all__ = [
     "LARGEST_CELL",
+    "LARGEST_LISTED",
     "LARGEST_ROW",
     "MOST_COLUMNS",
     "Cut",
@@ -44,7 +45,7 @@ LARGEST_CELL = 16 << 20  # characters
 LARGEST_ROW = 2 * LARGEST_CELL
 MOST_COLUMNS = 1000
 # What a list of bad rows holds of each, so that a file of nothing else cannot fill the memory.
-_LARGEST_LISTED = 20_000
+LARGEST_LISTED = 20_000
 _DEEPEST = 4
 
 
@@ -196,7 +197,7 @@ def rejected(number: int, column: str, reason: str, cells: Mapping[str, str] | s
     """A Rejected that lists no more text than can be shown, and none that could not be stored."""
     given = {"": cells} if isinstance(cells, str) and cells else dict(cells or {})
     listed: dict[str, str] = {}
-    left = _LARGEST_LISTED
+    left = LARGEST_LISTED
     for name, text in given.items():
         listed[readable(name)] = readable(text[: max(0, left)])
         left -= len(text)

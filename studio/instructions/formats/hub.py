@@ -9,22 +9,28 @@ from studio.errors import InputError
 from studio.instructions.formats.base import Row, damaged, rejected
 from studio.settings import Settings
 
-__all__ = ["hub_rows"]
+__all__ = ["checked_ref", "hub_rows"]
 
 _REF = re.compile(r"hf:([\w.-]+(?:/[\w.-]+)?)(?::([\w.-]+))?")
 
 
-def hub_rows(ref: str, split: str, settings: Settings) -> Iterator[tuple[int, Row]]:
-    """The rows of a split, read from the hub as they are asked for. Raises InputError when it cannot be reached."""
+def checked_ref(ref: str) -> tuple[str, str | None]:
+    """Name and configuration of a data set. Raises InputError for what names none."""
     found = _REF.fullmatch(ref)
     if found is None:
         raise InputError(f"'{ref}' names no data set of the hub. Write it like hf:databricks/databricks-dolly-15k.")
+    return found[1], found[2]
+
+
+def hub_rows(ref: str, split: str, settings: Settings) -> Iterator[tuple[int, Row]]:
+    """The rows of a split, read from the hub as they are asked for. Raises InputError when it cannot be reached."""
+    name, config = checked_ref(ref)
     if settings.offline:
         raise InputError(
             f"{ref} is on huggingface.co, and the studio is offline. Start it with LADDER_OFFLINE=0 to allow that, "
             "or download the data set elsewhere and import its files."
         )
-    return _streamed(ref, found[1], found[2], split)
+    return _streamed(ref, name, config, split)
 
 
 def _streamed(ref: str, name: str, config: str | None, split: str) -> Iterator[tuple[int, Row]]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from pydantic import Field
 
 from studio.errors import EngineLost, InputError, ModelError, RunError, Unsupported
-from studio.instructions.records import group_hash, insertable, question, split_of
+from studio.instructions.records import group_hash, insertable, is_unfilled, question, split_of
 from studio.specs import Completion, Message, ModelRef, Sampling
 from studio.store import Dataset, Record, Store
 from studio.tasks import Lane, Run, Task
@@ -133,7 +133,9 @@ class Growing(Task):
         0.7, ge=0, le=5, title="Temperature", description="Higher gives drafts that differ more."
     )
     max_tokens: int = Field(200, ge=8, le=4096, title="Max tokens", description="Longest text at once, in tokens.")
-    seed: int = Field(0, ge=0, le=1_000_000, title="Seed", description="Decides what is shown and what is drawn.")
+    seed: int = Field(
+        0, ge=0, le=1_000_000, title="Seed of the drafts", description="Decides what is shown and what is drawn."
+    )
     lowest_quality: int = Field(
         40,
         ge=0,
@@ -146,6 +148,10 @@ class Growing(Task):
         store.dataset(self.dataset)
         if self.model.kind == "run" and not store.model(self.model).answers:
             raise InputError(f"{self.model} scores answers and gives none. Choose a model that answers.")
+
+    def source(self, job_id: int) -> str:
+        """What the drafts of a run say of where they come from."""
+        return f"job {job_id}: {self.kind} by {self.model}"
 
     @abstractmethod
     def grower(self, desk: Desk) -> Grower:
@@ -186,7 +192,7 @@ class Growing(Task):
         run = desk.run
         rows = [self._row(run.id, draft) for draft in drafts]
         author = run.store.job(run.id).author
-        run.store.add_records(desk.dataset.id, rows, author=author, source=f"job {run.id}: {self.kind} by {self.model}")
+        run.store.add_records(desk.dataset.id, rows, author=author, source=self.source(run.id))
         first = drafts[0]
         run.sample(run.id, question(first.instruction, first.context), draft=first.response)
 
@@ -230,10 +236,11 @@ class Growing(Task):
 
 
 def may_be_shown(record: Record) -> bool:
-    """Whether a model may learn from it what drafts are like: a training record that a person wrote or approved."""
+    """Whether a model may learn from it what drafts are like: a training record that a person wrote or approved,
+    and wrote to the end."""
     by_model = bool((record.provenance or {}).get("model"))
     is_seen = record.state == "approved" or (record.state == "draft" and not by_model)
-    return is_seen and record.split == "train"
+    return is_seen and record.split == "train" and not is_unfilled(record)
 
 
 async def together(

@@ -24,7 +24,7 @@ from studio.instructions.statistics.words import words
 from studio.specs import Completion, Message, Sampling, user
 from studio.store import Passage, Store
 
-__all__ = ["FromDocuments"]
+__all__ = ["FromDocuments", "chosen_passages"]
 
 _FEWEST_WORDS = 20  # of a passage that is worth a question: fewer are a heading
 
@@ -53,13 +53,13 @@ class FromDocuments(Growing):
 
     def check(self, store: Store) -> None:
         super().check(store)
-        _chosen(store, self.documents)
+        chosen_passages(store, self.documents)
 
     def grower(self, desk: Desk) -> Grower:
         return _Grower(self, desk)
 
 
-def _chosen(store: Store, names: Sequence[str]) -> list[Passage]:
+def chosen_passages(store: Store, names: Sequence[str]) -> list[Passage]:
     """The passages to draft from: of those that say nearly the same, the first."""
     by_name = {document.name: document.id for document in store.documents()}
     missing = [name for name in names if name not in by_name]
@@ -86,7 +86,7 @@ class _Asked:
 class _Grower(Grower):
     def __init__(self, told: FromDocuments, desk: Desk) -> None:
         self._told, self._desk = told, desk
-        passages = _chosen(desk.run.store, told.documents)
+        passages = chosen_passages(desk.run.store, told.documents)
         random.Random(told.seed).shuffle(passages)
         # Every passage is asked about once before any is a second time.
         self._passages = passages * told.questions

@@ -52,7 +52,11 @@ class Paraphrase(Growing):
     category: str = Field("", title="Category", description="Records of this kind only; empty for all.")
     variants: int = Field(1, ge=1, le=5, title="Variants", description="Tries per record.")
     too_alike: float = Field(
-        0.9, gt=0, le=1, title="Too alike", description="ROUGE-L with the original from which a variant is dropped."
+        0.9,
+        gt=0,
+        le=1,
+        title="Too like the original",
+        description="ROUGE-L with the original from which a variant is dropped.",
     )
 
     @property

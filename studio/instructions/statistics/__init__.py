@@ -12,7 +12,7 @@ from studio.instructions.statistics.figures import (
     summary,
 )
 from studio.instructions.statistics.languages import language
-from studio.instructions.statistics.lengths import Figure, Lengths, Where
+from studio.instructions.statistics.lengths import MOST_IDS, Figure, Lengths, Where
 from studio.instructions.statistics.quality import (
     PARTS,
     Part,
@@ -23,11 +23,13 @@ from studio.instructions.statistics.quality import (
     score,
 )
 from studio.instructions.statistics.rows import Reading, Row, read
+from studio.instructions.statistics.telling import Telling
 from studio.instructions.statistics.topics import NO_TOPIC, Point, Topic, Topics, find_topics
 from studio.instructions.statistics.vocabulary import Vocabulary
 
 __all__ = [
     "DOLLY",
+    "MOST_IDS",
     "NO_TOPIC",
     "PARTS",
     "CategoryShare",
@@ -44,6 +46,7 @@ __all__ = [
     "Row",
     "Shares",
     "Summary",
+    "Telling",
     "TokenCounter",
     "Topic",
     "Topics",

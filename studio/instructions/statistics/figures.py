@@ -5,6 +5,7 @@ Every figure carries the filter that shows its records. What is estimated from a
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from studio.instructions.statistics.languages import LETTERS, language
 from studio.instructions.statistics.lengths import MOST_IDS, Figure, LengthCounter, Lengths, Where
 from studio.instructions.statistics.reservoir import Reservoir
 from studio.instructions.statistics.rows import Reading, Row, read
+from studio.instructions.statistics.telling import Telling, telling
 from studio.instructions.statistics.vocabulary import Vocabulary, VocabularyCounter
 from studio.instructions.statistics.words import words
 
@@ -101,8 +103,8 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a dataset is made of. `tokens` is None when nobody counted any; lengths are in characters, by field, and
-    under '' those of all text of a record."""
+    """What a dataset is made of. `tokens` is None when nobody counted any, and `beyond` are the records with more of them
+    than the window; lengths are in characters, by field, and under '' those of all text of a record."""
 
     records: int
     conversations: int
@@ -111,7 +113,9 @@ class Summary:
     vocabulary: Vocabulary
     languages: Languages
     coverage: Coverage
+    telling: Telling
     tokens: Lengths | None = None
+    beyond: Figure | None = None
     lengths: Mapping[str, Lengths] = field(default_factory=dict)
     categories: Shares = Shares()
     splits: Shares = Shares()
@@ -121,9 +125,12 @@ class Summary:
     authors: Shares = Shares()
 
 
-def summary(rows: Iterable[Row], *, count: TokenCounter | None = None, seed: int = 0) -> Summary:
-    """Count what there is, in one pass. `count` tells the tokens of texts; without it there are none to tell."""
-    desk = _Desk(count, seed)
+def summary(
+    rows: Iterable[Row], *, count: TokenCounter | None = None, window: int | None = None, seed: int = 0
+) -> Summary:
+    """Count what there is, in one pass. `count` tells the tokens of texts; without it there are none to tell. `window` is
+    how many of them are read of a record."""
+    desk = _Desk(count, window, seed)
     for row in rows:
         desk.take(read(row))
     return desk.summary()
@@ -146,12 +153,13 @@ def coverage(counts: Mapping[str, int]) -> Coverage:
 class _Desk:
     """What is counted so far."""
 
-    def __init__(self, count: TokenCounter | None, seed: int) -> None:
+    def __init__(self, count: TokenCounter | None, window: int | None, seed: int) -> None:
         self._records = self._conversations = 0
         self._words = VocabularyCounter()
         self._lengths = {of: LengthCounter(is_filter=not of) for of in ("", "instruction", "context", "response")}
         self._tokens = _Tokens(count) if count else None
         self._tallies = {of: _Tally(of) for of in ("category", "split", "state", "source", "licence", "author")}
+        self._window = window
         self._seed, self._sample = seed, Reservoir[tuple[int, str]](_SAMPLE, seed)
 
     def take(self, row: Reading) -> None:
@@ -161,29 +169,32 @@ class _Desk:
         for text in texts:
             self._words.add(words(text))
         self._lengths[""].add(row.letters)
-        self._lengths["instruction"].add(len(row.instruction))
-        self._lengths["response"].add(len(row.response))
+        self._lengths["instruction"].add(len(row.instruction), row.key)
+        self._lengths["response"].add(len(row.response), row.key)
         if row.context:  # most records have none, and bars of zeros would hide the others
-            self._lengths["context"].add(len(row.context))
+            self._lengths["context"].add(len(row.context), row.key)
         if self._tokens:
-            self._tokens.add("\n".join(texts))
+            self._tokens.add("\n".join(texts), row.key)
         for of, tally in self._tallies.items():
-            tally.add(getattr(row, of))
+            tally.add(getattr(row, of), row.key)
         self._sample.offer(lambda: (row.key, "\n".join(text[:LETTERS] for text in texts if text)[:LETTERS]))
 
     def summary(self) -> Summary:
         lengths = {of: counter.lengths() for of, counter in self._lengths.items()}
         vocabulary = self._words.vocabulary()
         shares = {of: tally.shares(self._records) for of, tally in self._tallies.items()}
+        languages = _languages(self._sample.kept, self._seed)
         return Summary(
             records=self._records,
             conversations=self._conversations,
             characters=lengths[""].total,
             words=vocabulary.words,
             vocabulary=vocabulary,
-            languages=_languages(self._sample.kept, self._seed),
+            languages=languages,
             coverage=coverage(self._tallies["category"].counts),
+            telling=telling(self._sample.kept, [bar.label for bar in languages.bars if bar.label]),
             tokens=self._tokens.lengths() if self._tokens else None,
+            beyond=self._tokens.beyond(self._window) if self._tokens and self._window else None,
             lengths=lengths,
             categories=shares["category"],
             splits=shares["split"],
@@ -200,13 +211,18 @@ class _Tally:
     def __init__(self, of: str) -> None:
         self._of = of
         self.counts: Counter[str] = Counter()
+        self._keys: dict[str, array[int]] = {}  # of the values that the filter does not know
         self._unnamed = 0
 
-    def add(self, value: str) -> None:
-        if value in self.counts or len(self.counts) < _MOST_NAMES:
-            self.counts[value] += 1
-        else:
+    def add(self, value: str, key: int) -> None:
+        if value not in self.counts and len(self.counts) >= _MOST_NAMES:
             self._unnamed += 1
+            return
+        self.counts[value] += 1
+        if key and not self._asked(value):
+            keys = self._keys.setdefault(value, array("q"))
+            if len(keys) < MOST_IDS:
+                keys.append(key)
 
     def shares(self, records: int) -> Shares:
         ordered = sorted(self.counts.items(), key=lambda item: (-item[1], item[0]))
@@ -215,6 +231,10 @@ class _Tally:
         return Shares(bars, sum(n for _, n in rest) + self._unnamed)
 
     def _where(self, value: str) -> Where | None:
+        return self._asked(value) or ({"ids": tuple(self._keys[value])} if value in self._keys else None)
+
+    def _asked(self, value: str) -> Where | None:
+        """How the record filter asks for it, None where it cannot."""
         if self._of == "category" and not value:
             return {"category": None}  # '' asks for nothing
         return {self._of: value} if value and self._of in _FILTERED else None
@@ -225,11 +245,11 @@ class _Tokens:
 
     def __init__(self, count: TokenCounter) -> None:
         self._count = count
-        self._waiting: list[str] = []
+        self._waiting: list[tuple[str, int]] = []
         self._lengths = LengthCounter(is_filter=False)
 
-    def add(self, text: str) -> None:
-        self._waiting.append(text)
+    def add(self, text: str, key: int) -> None:
+        self._waiting.append((text, key))
         if len(self._waiting) == _TEXTS_PER_COUNT:
             self._settle()
 
@@ -237,9 +257,16 @@ class _Tokens:
         self._settle()
         return self._lengths.lengths()
 
+    def beyond(self, window: int) -> Figure:
+        self._settle()
+        return self._lengths.beyond(window)
+
     def _settle(self) -> None:
-        for n in self._count(self._waiting) if self._waiting else ():
-            self._lengths.add(n)
+        if not self._waiting:
+            return
+        counts = self._count([text for text, _ in self._waiting])
+        for n, (_, key) in zip(counts, self._waiting, strict=True):
+            self._lengths.add(n, key)
         self._waiting = []
 
 

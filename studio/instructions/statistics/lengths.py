@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
+from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -46,6 +48,7 @@ class Lengths:
     longest: int = 0
     quantiles: Mapping[int, int] = field(default_factory=dict)
     bars: tuple[Figure, ...] = ()
+    width: int = 0  # of every bar but the last
 
     @property
     def mean(self) -> float | None:
@@ -53,18 +56,24 @@ class Lengths:
 
 
 class LengthCounter:
-    """Lengths as they come. `is_filter` says that they are of all text of a record, which is what the filter knows."""
+    """Lengths as they come. `is_filter` says that they are of all text of a record, which is what the filter knows;
+    the bars of others name records by the ids that came with the lengths."""
 
     def __init__(self, *, is_filter: bool) -> None:
         self._is_filter = is_filter
         self._counts: dict[int, int] = {}
+        self._keys: dict[int, array[int]] = {}  # of each length at most as many as a filter names
         self._total = self._longest = 0
 
-    def add(self, length: int) -> None:
+    def add(self, length: int, key: int = 0) -> None:
         place = length if length < _EXACT else _to_four_digits(length)
         self._counts[place] = self._counts.get(place, 0) + 1
         self._total += length
         self._longest = max(self._longest, length)
+        if key and not self._is_filter:
+            keys = self._keys.setdefault(place, array("q"))
+            if len(keys) < MOST_IDS:
+                keys.append(key)
 
     def lengths(self) -> Lengths:
         n = sum(self._counts.values())
@@ -72,15 +81,23 @@ class LengthCounter:
             return Lengths(0, 0)
         ordered = sorted(self._counts.items())
         quantiles = {percent: _nearest_rank(ordered, n, percent) for percent in _PERCENTS}
-        bars = tuple(self._bars(ordered, n, quantiles[95]))
-        return Lengths(n, self._total, ordered[0][0], self._longest, quantiles, bars)
+        width = _width(quantiles[95])
+        bars = tuple(self._bars(ordered, n, quantiles[95], width))
+        return Lengths(n, self._total, ordered[0][0], self._longest, quantiles, bars, width)
 
-    def _bars(self, ordered: list[tuple[int, int]], n: int, most: int) -> Iterator[Figure]:
+    def beyond(self, most: int) -> Figure:
+        """The texts that are longer than that; whoever asks about more than 10,000 gets a thousandth less or more."""
+        n = sum(self._counts.values())
+        found = sum(count for length, count in self._counts.items() if length > most)
+        return Figure(
+            f"more than {most:,}", found, found / n if n else 0.0, self._named(most + 1, None) if found else None
+        )
+
+    def _bars(self, ordered: list[tuple[int, int]], n: int, most: int, width: int) -> Iterator[Figure]:
         """Bars of equal width up to where 95 % of the texts end, and one for all that are longer.
 
         Edges are multiples of the width (1, 2 or 5 with zeros), so none falls into a rounded length.
         """
-        width = _width(most)
         end = (most // width + 1) * width
         counts = dict.fromkeys(range(0, end + 1, width), 0)
         for length, found in ordered:
@@ -94,10 +111,19 @@ class LengthCounter:
                 yield self._bar(f"{start:,} and more", found, n, start, 0)
 
     def _bar(self, label: str, found: int, n: int, start: int, width: int) -> Figure:
+        end = start + width if width else None
+        if not self._is_filter:
+            return Figure(label, found, found / n, self._named(start, end) if found else None)
         where: dict[str, str | int | tuple[int, ...] | None] = {"shortest": start}
-        if width:
-            where["longest"] = start + width - 1
-        return Figure(label, found, found / n, where if self._is_filter else None)
+        if end:
+            where["longest"] = end - 1
+        return Figure(label, found, found / n, where)
+
+    def _named(self, start: int, end: int | None) -> Where | None:
+        """The first records from one length to another, None where they had no ids."""
+        kept = (keys for length, keys in self._keys.items() if start <= length and (end is None or length < end))
+        first = heapq.nsmallest(MOST_IDS, itertools.chain.from_iterable(kept))
+        return {"ids": tuple(first)} if first else None
 
 
 def _to_four_digits(length: int) -> int:

@@ -39,6 +39,7 @@ _FEWEST, _MOST = 4, 16
 _FEWEST_RECORDS = 8
 _TERMS = 8
 _IN_NAME = 3
+_TYPICAL = 3
 _LANGUAGE_SAMPLE = 200
 
 Floats = NDArray[np.float32]
@@ -47,7 +48,8 @@ Floats = NDArray[np.float32]
 @dataclass(frozen=True)
 class Topic:
     """A cluster of questions, named by the words that set it apart. Topics are counted from 0, largest first; `where`
-    names its first 1,000 records, None when the rows have no ids."""
+    names its first 1,000 records, None when the rows have no ids. `typical` are the records nearest to its middle, of
+    those it was found on."""
 
     number: int
     name: str
@@ -55,6 +57,7 @@ class Topic:
     n: int
     share: float
     where: Where | None
+    typical: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,15 @@ def find_topics(read_all: Callable[[], Iterable[Row]], *, k: int | None = None, 
             ids, labels = _assigned(read_all(), found)
     counts = Counter(labels.tolist())
     made = tuple(
-        Topic(number, name, terms, counts[number], counts[number] / n, _where(ids[labels == number]))
+        Topic(
+            number,
+            name,
+            terms,
+            counts[number],
+            counts[number] / n,
+            _where(ids[labels == number]),
+            tuple(sample[row][0] for row in found.typical(number) if sample[row][0]),
+        )
         for number, (name, terms) in enumerate(found.named)
     )
     points = tuple(_points(found, [key for key, _ in sample], seed))
@@ -175,6 +186,17 @@ class _Clusters:
         labels = closeness.argmax(axis=1).astype(np.int8)
         labels[~places.any(axis=1)] = NO_TOPIC
         return labels
+
+    def typical(self, topic: int) -> list[int]:
+        """The rows nearest to the middle of a topic, nearest first; of questions alike in their words, the first."""
+        rows = np.flatnonzero(self.labels == topic)
+        nearest = np.argsort(-(self.places[rows] @ self._centres[topic]).round(5), kind="stable")
+        found: dict[bytes, int] = {}
+        for row in rows[nearest].tolist():
+            found.setdefault(self.places[row].round(4).tobytes(), row)
+            if len(found) == _TYPICAL:
+                break
+        return list(found.values())
 
     def flat(self, rows: Sequence[int]) -> Floats:
         """Two coordinates: the directions in which the topics differ most."""

@@ -20,8 +20,10 @@ _UNSPACED_RUN = re.compile(rf"[{_UNSPACED}]+")
 
 # What instructions are made of, whatever they are about.
 _ASKING = frozenset(
-    """answer brief briefly briefly classify describe explain extract find following give given identify list make name
-    need passage please provide reference summarise summarize summary tell text text: using use used want write based
+    """answer brief briefly classify describe explain extract find following give given identify list make name need
+    passage please provide reference summarise summarize summary tell text using use used want write based also could
+    first five four get got like may might one three two would
+    i'd i'll i'm i've it's don't can't
     antwort antworte beschreibe erkläre finde folgenden folgende gib liste nenne schreibe text zusammenfassung
     décris donne donnez explique expliquez liste résume écris écrivez describe dime escribe explica lista resume
     descrivi elenca scrivi spiega riassumi""".split()

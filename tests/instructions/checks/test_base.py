@@ -215,3 +215,36 @@ def test_what_is_too_long_can_be_rejected_without_counting_again_unless_it_was_e
     for check in (counting, plain):
         assert check.mend(long, flags, "reject").state == "rejected"
         assert not check.mend(record(1, "Why?", "So."), flags, "reject")
+
+
+def test_settings_are_told_as_lines_and_read_again() -> None:
+    check = check_from("personal", {"kinds": ["phone", "card"]})
+    lines = checks.told_settings(check)
+    assert lines == ['personal.kinds=["phone", "card"]']
+    assert check_from("personal", checks.settings_of(lines)["personal"]) == check
+    assert checks.told_settings(check_from("personal")) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("threshold=0.9", "sets nothing"),
+        ("near_duplicates.threshold", "sets nothing"),
+        ("near_duplicates.threshold=2", "Near duplicates: threshold"),
+        ("near_duplicates.depth=2", "Near duplicates: depth"),
+        ("spelling.depth=2", "no check 'spelling'"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_by_its_name(line: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        checks.settings_of([line])
+
+
+def test_a_module_of_checks_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LADDER_EXTRA_CHECKS", "no_such_checks")
+    checks.check_kinds.cache_clear()
+    try:
+        with pytest.raises(InputError, match="names the module 'no_such_checks'"):
+            check_kinds()
+    finally:
+        checks.check_kinds.cache_clear()
