@@ -10,10 +10,11 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import click
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -23,13 +24,28 @@ from studio.demo import Progress, demo, table, tell
 from studio.errors import InputError, StorageError, StudioError
 from studio.example import load_example
 from studio.fields import Field, describe, fill_in
-from studio.instructions import FIELDS, freeze, import_into, preview
+from studio.instructions import FIELDS, freeze, preview
+from studio.instructions.card import card, facts_now
 from studio.instructions.checking import checks_of, run_check
-from studio.instructions.exporting import export_records
+from studio.instructions.exporting import export_folder, export_records
 from studio.instructions.formats import formats
+from studio.instructions.import_task import import_in_parts
+from studio.instructions.records import is_ready
 from studio.instructions.shapes import shapes
 from studio.instructions.statistics import Summary, summary
-from studio.jobs import app_holder, recipes, resume, run_folder, run_here
+from studio.jobs import (
+    again,
+    app_holder,
+    manifest_of,
+    read_manifest,
+    recipes,
+    repeat,
+    resume,
+    run_folder,
+    run_here,
+    set_webhook,
+)
+from studio.jobs.actions import hold_job, move_job, note_job, release_job
 from studio.models import catalogue
 from studio.offline import forbid_outbound_calls
 from studio.preferences import SampleAnswers, SimulateJudgements, freeze_judgements
@@ -37,8 +53,8 @@ from studio.prompts import Compare, comparison
 from studio.prompts.distil import Distil
 from studio.prompts.reproduce import Replay, replay
 from studio.settings import Settings
-from studio.store import Job
-from studio.tasks import Task
+from studio.store import Dataset, Job, Place, Record, Store
+from studio.tasks import Lane, Task
 from studio.workspace import Workspace
 
 __all__ = ["main"]
@@ -143,10 +159,13 @@ def data_list(open_workspace: _Open, as_json: bool) -> None:
 def data_import(
     open_workspace: _Open, file: Path, into: str, licence: str, mapping: tuple[str, ...], as_json: bool
 ) -> None:
-    """Add the rows of a file: CSV, TSV, Excel, JSON, JSON Lines, Parquet, or a zip of one."""
+    """Add the rows of a file: CSV, TSV, Excel, JSON, JSON Lines, Parquet, or a zip of one.
+
+    Rows that cannot be used wait in the studio to be mended; Undo there takes all of the file back.
+    """
     seen = preview(file)
     reading = seen.mapped({**seen.mapping, **dict(_pair(m) for m in mapping)}) if mapping else seen.reading
-    report = import_into(open_workspace().store, into, file, reading, author="owner", licence=licence)
+    report = import_in_parts(open_workspace().store, into, file, reading, author="owner", licence=licence)
     rejected = [asdict(r) for r in report.rejected]
     if as_json:
         print(json.dumps({"added": report.added, "left_out": report.left_out, "rejected": rejected}))
@@ -168,16 +187,37 @@ def _pair(text: str) -> tuple[str, str]:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--shape", default="dolly", show_default=True, help=f"One of {', '.join(shapes())}.")
 @click.option("--format", "form", default="", help=f"One of {', '.join(formats())}; by the file's name if not given.")
+@click.option("--folder", "is_folder", is_flag=True, help="FILE is a folder to make, for `datasets.load_dataset`.")
 @_AS_JSON
 @click.pass_obj
-def data_export(open_workspace: _Open, name: str, file: Path, shape: str, form: str, as_json: bool) -> None:
-    """Write a dataset's records to a file that other tools read."""
+def data_export(
+    open_workspace: _Open, name: str, file: Path, shape: str, form: str, is_folder: bool, as_json: bool
+) -> None:
+    """Write a dataset's records to a file that other tools read.
+
+    With --folder: a Parquet file for each split and the dataset card, without records that are rejected or not filled in.
+    """
     store = open_workspace().store
+    dataset = store.dataset(name)
+    if is_folder:
+        if form:
+            raise InputError(f"A folder holds Parquet files. Leave out --format {form}, or --folder.")
+        _show([_exported_folder(store, dataset, file, shape)], as_json)
+        return
     form = form or next((f.name for f in formats().values() if file.suffix.casefold() in f.suffixes), "")
     if not form:
         raise InputError(f"{file.name} does not say a format. Give one with --format: {', '.join(formats())}.")
-    count = export_records(store.all_records(store.dataset(name).id), file, form, shape)
+    count = export_records(store.all_records(dataset.id), file, form, shape)
     _show([{"file": str(file), "records": count, "format": form, "shape": shape}], as_json)
+
+
+def _exported_folder(store: Store, dataset: Dataset, folder: Path, shape: str) -> dict[str, Any]:
+    def kept() -> Iterator[Record]:
+        return (record for record in store.all_records(dataset.id) if is_ready(record))
+
+    told = card(facts_now(store, dataset, kept(), author="owner", at=time.time()))
+    counts = export_folder(kept(), folder, card=told, shape=shape)
+    return {"folder": str(folder), "records": sum(counts.values()), **counts, "shape": shape}
 
 
 @data.command("check")
@@ -304,11 +344,7 @@ def _command(task: type[Task]) -> click.Command:
         made = fill_in(task, given)
         workspace = open_workspace()
         job = workspace.queue(made, author="owner")
-        if detach and app_holder(workspace.path) is None:
-            raise InputError("No studio is running that could take the run. Start one, or leave out --detach.")
-        if not detach:
-            job = run_here(workspace.store, workspace.path, workspace.settings, job.id, tell=Progress(workspace, tell))
-        _report(workspace, job, as_json)
+        _see_through(workspace, job, detach, as_json)
 
     flags: list[click.Parameter] = [
         *_options(task),
@@ -317,6 +353,15 @@ def _command(task: type[Task]) -> click.Command:
     ]
     help_text = (task.__doc__ or "").strip().splitlines()[0]
     return click.Command(task.kind, params=flags, callback=start, help=help_text)
+
+
+def _see_through(workspace: Workspace, job: Job, detach: bool, as_json: bool) -> None:
+    """Wait for a queued job and say how it ended, or leave it to the studio that is running."""
+    if detach and app_holder(workspace.path) is None:
+        raise InputError("No studio is running that could take the run. Start one, or leave out --detach.")
+    if not detach:
+        job = run_here(workspace.store, workspace.path, workspace.settings, job.id, tell=Progress(workspace, tell))
+    _report(workspace, job, as_json)
 
 
 def _report(workspace: Workspace, job: Job, as_json: bool) -> None:
@@ -341,7 +386,43 @@ class _Recipes(click.Group):
         return _command(known[cmd_name])
 
 
-ladder.add_command(_Recipes("run", help="Make a model: `ladder run lora --base REF --data REF`."))
+@click.pass_context
+def _run_manifest(
+    context: click.Context, manifest: Path | None, snapshot_files: tuple[Path, ...], detach: bool, as_json: bool
+) -> None:
+    if context.invoked_subcommand is not None:
+        if manifest is not None or snapshot_files:
+            raise InputError("A manifest says the recipe. Leave out either --manifest or the recipe.")
+        return
+    if manifest is None:
+        print(context.get_help())
+        return
+    told = read_manifest(manifest)
+    workspace: Workspace = context.obj()
+    where = (workspace.store, workspace.path, workspace.settings)
+    job = repeat(*where, told, author="owner", files=snapshot_files, warn=lambda said: print(said, file=sys.stderr))
+    _see_through(workspace, job, detach, as_json)
+
+
+ladder.add_command(
+    _Recipes(
+        "run",
+        help="Make a model: `ladder run lora --base REF --data REF`, or again: `ladder run --manifest FILE`.",
+        invoke_without_command=True,
+        callback=_run_manifest,
+        params=[
+            click.Option(["--manifest"], type=click.Path(path_type=Path), help="Do again what this file says."),
+            click.Option(
+                ["--snapshot", "snapshot_files"],
+                type=click.Path(path_type=Path),
+                multiple=True,
+                help="With --manifest: the file of a snapshot that is not in this workspace yet.",
+            ),
+            click.Option(["--detach"], is_flag=True, help="Leave the run to the studio that is running."),
+            click.Option(["--json", "as_json"], is_flag=True, help="Print JSON instead of a table."),
+        ],
+    )
+)
 ladder.add_command(_command(Compare))
 prompt.add_command(_command(Distil))
 prefs.add_command(_command(SampleAnswers))
@@ -433,6 +514,133 @@ def jobs_cancel(open_workspace: _Open, job_id: int) -> None:
 def jobs_pause(open_workspace: _Open, job_id: int) -> None:
     """Stop a run at its next step; it can be resumed."""
     _stop(open_workspace(), job_id, "pause")
+
+
+@jobs.command("hold")
+@click.argument("job_id", type=int)
+@click.pass_obj
+def jobs_hold(open_workspace: _Open, job_id: int) -> None:
+    """Keep a queued job from starting."""
+    job = hold_job(open_workspace().store, job_id, by="owner")
+    print(f"Job {job.id} is {job.state}.")
+
+
+@jobs.command("release")
+@click.argument("job_id", type=int)
+@click.pass_obj
+def jobs_release(open_workspace: _Open, job_id: int) -> None:
+    """Let a held job start when its turn comes."""
+    job = release_job(open_workspace().store, job_id, by="owner")
+    print(f"Job {job.id} is {job.state}.")
+
+
+@jobs.command("move")
+@click.argument("job_id", type=int)
+@click.argument("to", type=click.Choice(get_args(Place)))
+@click.pass_obj
+def jobs_move(open_workspace: _Open, job_id: int, to: Place) -> None:
+    """Move a waiting job in its queue."""
+    store = open_workspace().store
+    job = move_job(store, job_id, to, by="owner")
+    line = store.waiting_jobs(job.lane)
+    print(f"Job {job.id} is number {[one.id for one in line].index(job.id) + 1} of {len(line)} that wait.")
+
+
+@jobs.command("queue")
+@click.argument("lane", type=click.Choice(get_args(Lane)), default="train")
+@click.option("--on-failure", type=click.Choice(["go-on", "stop"]), help="What the queue does when a job of it fails.")
+@click.option("--stop", "is_stopped", flag_value=True, default=None, help="Start nothing more.")
+@click.option("--go-on", "is_stopped", flag_value=False, help="Let a stopped queue move again.")
+@_AS_JSON
+@click.pass_obj
+def jobs_queue(
+    open_workspace: _Open, lane: Lane, on_failure: str | None, is_stopped: bool | None, as_json: bool
+) -> None:
+    """What waits in a queue, in order, and whether it moves. The training queue when LANE is left out."""
+    store = open_workspace().store
+    if on_failure is not None:
+        store.set_queue(lane, stops_on_failure=on_failure == "stop")
+    if is_stopped is not None:
+        _ = store.stop_queue(lane, by="owner") if is_stopped else store.start_queue(lane)
+    queue, rows = store.queue_of(lane), [_job_row(job) for job in store.waiting_jobs(lane)]
+    if as_json:
+        print(json.dumps({**asdict(queue), "waiting": rows}))
+        return
+    print(f"Stopped: {queue.stopped}" if queue.stopped else "It moves.", end=" ")
+    print("It stops when a job fails." if queue.stops_on_failure else "It goes on when a job fails.")
+    _show(rows, as_json)
+
+
+@jobs.command("note")
+@click.argument("job_id", type=int)
+@click.argument("text", nargs=-1)
+@_AS_JSON
+@click.pass_obj
+def jobs_note(open_workspace: _Open, job_id: int, text: tuple[str, ...], as_json: bool) -> None:
+    """Write a note beside a job; without TEXT, read its notes."""
+    store = open_workspace().store
+    if text:
+        note_job(store, job_id, " ".join(text), by="owner")
+    else:
+        store.job(job_id)
+    rows = [{"author": n.author, "time": _at(n.created_at), "text": n.text} for n in store.notes(job_id)]
+    _show(rows, as_json)
+
+
+def _at(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+@jobs.command("again")
+@click.argument("job_id", type=int)
+@click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Another value for a field of the run.")
+@click.option("--goes-on", is_flag=True, help="Begin at the run's newest checkpoint, with another learning rate, say.")
+@click.option("--detach", is_flag=True, help="Leave the run to the studio that is running.")
+@_AS_JSON
+@click.pass_obj
+def jobs_again(
+    open_workspace: _Open, job_id: int, changes: tuple[str, ...], goes_on: bool, detach: bool, as_json: bool
+) -> None:
+    """Run a job again as it was, or with changes, as a new one."""
+    workspace = open_workspace()
+    told = dict(_change(change) for change in changes)
+    job = again(workspace.store, workspace.path, job_id, told, by="owner", goes_on=goes_on)
+    _see_through(workspace, job, detach, as_json)
+
+
+def _change(text: str) -> tuple[str, Any]:
+    field, equals, value = text.partition("=")
+    if not equals or not field:
+        raise InputError(f"--set {text} is not FIELD=VALUE. Example: --set learning_rate=0.0005.")
+    return field, None if value == "" else value
+
+
+@jobs.command("manifest")
+@click.argument("job_id", type=int)
+@click.pass_obj
+def jobs_manifest(open_workspace: _Open, job_id: int) -> None:
+    """Print what a run was told and what it stands on, for `ladder run --manifest` on any machine."""
+    workspace = open_workspace()
+    print(manifest_of(workspace.store, workspace.path, job_id).model_dump_json(indent=2))
+
+
+@jobs.command("webhook")
+@click.argument("url", required=False)
+@click.option("--off", is_flag=True, help="Tell nobody any more.")
+@click.pass_obj
+def jobs_webhook(open_workspace: _Open, url: str | None, off: bool) -> None:
+    """Where a message is sent when a training run ends. Without URL: say where that is.
+
+    The address may be inside your own network, a chat server's, say. It gets JSON: run, kind, state, title, seconds
+    and error. Redirects are not followed.
+    """
+    workspace = open_workspace()
+    if url and off:
+        raise InputError("Give an address, or --off, and not both.")
+    if url or off:
+        set_webhook(workspace.store, workspace.path, workspace.settings, url or "", by="owner")
+    hook = workspace.store.webhook()
+    print(f"Ends of training runs are told to {hook.host}." if hook else "Ends of training runs are told to nobody.")
 
 
 @jobs.command("resume")

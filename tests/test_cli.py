@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from studio import cli
+from studio.errors import StorageError
+from studio.instructions import import_task
 from studio.jobs import recipes
 from studio.recipes.lora import Lora
 from studio.specs import ModelRef, SnapshotRef
 from studio.store import Store
+from tests.jobs.tasks_for_tests import Count
 from tests.preferences.items import BATCH, judge, put_items
 
 
@@ -70,6 +73,72 @@ def test_a_table_is_imported_and_bad_rows_are_listed(ladder, table):
     assert said["rejected"][0]["row"] == 2
     assert "response is empty" in said["rejected"][0]["reason"]
     assert json.loads(ladder("data", "snapshot", "faq", "--json"))[0]["ref"] == "data:faq@1"
+
+
+def test_an_import_is_undone_as_one_and_its_bad_rows_wait_to_be_mended(ladder, table, monkeypatch):
+    monkeypatch.setattr(import_task, "_AT_ONCE", 1)
+    table.write_text("question,answer\nHow wide?,Two metres.\nHow deep?,\nHow high?,One metre.\n", encoding="utf-8")
+    ladder("data", "import", str(table), "--into", "faq", "--licence", "MIT")
+    dataset = ladder.store.dataset("faq")
+    assert (ladder.store.count_records(dataset.id), dataset.licence) == (2, "MIT")
+    ((row,), total) = ladder.store.left_out(dataset.id)
+    assert (row.row, row.cells["question"], total) == (2, "How deep?", 1)
+    assert ladder.store.undo(dataset.id, author="owner").records == 2
+    assert ladder.store.count_records(dataset.id) == 0
+
+
+def test_an_import_lets_others_write_between_its_parts(ladder, table, monkeypatch):
+    rows = "".join(f"How many are {n}?,{n}.\n" for n in range(20))
+    table.write_text(f"question,answer\n{rows}", encoding="utf-8")
+    monkeypatch.setattr(import_task, "_AT_ONCE", 5)
+    take, seen = Store.take_rows, []
+
+    def take_and_comment(store, dataset_id, *rest, **more):
+        take(store, dataset_id, *rest, **more)
+        other = Store.in_folder(ladder.workspace)
+        record = other.records(dataset_id, order="newest", limit=1)[0]
+        other.edit_record(record.id, 1, {"category": "seen"}, author="ben")
+        seen.append(other.count_records(dataset_id))
+        other.close()
+
+    monkeypatch.setattr(Store, "take_rows", take_and_comment)
+    assert json.loads(ladder("data", "import", str(table), "--into", "faq", "--json"))["added"] == 20
+    assert seen == [5, 10, 15, 20]
+
+
+def test_an_import_that_breaks_off_says_what_is_in(ladder, table, monkeypatch):
+    monkeypatch.setattr(import_task, "_AT_ONCE", 1)
+    table.write_text("question,answer\nHow wide?,Two metres.\nHow high?,One metre.\n", encoding="utf-8")
+    take = Store.take_rows
+
+    def full(store, *rest, last_row, **more):
+        if last_row == 2:
+            raise StorageError("The disk is full.")
+        take(store, *rest, last_row=last_row, **more)
+
+    monkeypatch.setattr(Store, "take_rows", full)
+    ladder("data", "import", str(table), "--into", "faq")
+    assert (ladder.code, ladder.out) == (1, "")
+    assert "The disk is full. 1 record of answers.csv is in faq; Undo on its page takes it out." in ladder.err
+
+
+def test_a_folder_opens_in_datasets_with_the_card_on_it(ladder, tmp_path):
+    ladder("example")
+    store = ladder.store
+    dataset = store.dataset("brackenfold")
+    rejected = store.records(dataset.id, limit=1)[0]
+    store.edit_record(rejected.id, rejected.revision, {"state": "rejected"}, author="ann")
+    folder = tmp_path / "gear"
+    (told,) = json.loads(ladder("data", "export", "brackenfold", str(folder), "--folder", "--json"))
+    assert told["records"] == told["train"] + told["validation"] + told["test"] == 263
+    assert {file.name for file in folder.iterdir()} == {
+        "README.md", "train.parquet", "validation.parquet", "test.parquet",
+    }  # fmt: skip
+    assert (folder / "README.md").read_text(encoding="utf-8").startswith("---\n")
+    again = ladder("data", "export", "brackenfold", str(folder), "--folder")
+    assert (again, ladder.code, "is there already" in ladder.err) == ("", 2, True)
+    ladder("data", "export", "brackenfold", str(tmp_path / "b"), "--folder", "--format", "csv")
+    assert (ladder.code, "A folder holds Parquet files" in ladder.err) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -234,3 +303,69 @@ def test_cancelling_a_waiting_job_needs_no_studio(ladder):
     ladder("jobs", "cancel", str(job.id))
     assert ladder.code == 0
     assert store.job(job.id).state == "cancelled"
+
+
+# -- the queue, notes, and runs done again ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def waiting(ladder, monkeypatch):
+    """Jobs in the training queue that nobody starts."""
+    monkeypatch.setenv("LADDER_EXTRA_TASKS", "tests.jobs.tasks_for_tests")
+    ladder("jobs", "list")
+
+    def add(count: int = 1) -> list[int]:
+        return [ladder.store.queue_job(Count(steps=1), author="ann").id for _ in range(count)]
+
+    return add
+
+
+def test_a_queue_is_ordered_held_and_stopped_from_the_terminal(ladder, waiting):
+    first, second = waiting(2)
+    assert "number 1 of 2" in ladder("jobs", "move", str(second), "up")
+    assert "is held" in ladder("jobs", "hold", str(first))
+    assert "is queued" in ladder("jobs", "release", str(first))
+    told = json.loads(ladder("jobs", "queue", "--on-failure", "stop", "--stop", "--json"))
+    assert (told["stops_on_failure"], told["stopped"]) == (True, "owner stopped the queue.")
+    assert [job["id"] for job in told["waiting"]] == [second, first]
+    assert "It moves. It stops when a job fails." in ladder("jobs", "queue", "train", "--go-on")
+
+
+def test_a_run_in_a_stopped_queue_waits_and_the_terminal_says_why(ladder, waiting):
+    (first,) = waiting()
+    ladder("jobs", "queue", "--stop")
+    ladder("jobs", "again", str(first))
+    assert ladder.code == 2
+    assert "its queue is stopped: owner stopped the queue." in ladder.err
+    assert "ladder jobs queue train --go-on" in ladder.err
+
+
+def test_notes_are_written_and_read(ladder, waiting):
+    (job,) = waiting()
+    ladder("jobs", "note", str(job), "Too", "long.")
+    (note,) = json.loads(ladder("jobs", "note", str(job), "--json"))
+    assert (note["author"], note["text"]) == ("owner", "Too long.")
+
+
+def test_a_run_is_done_again_with_changes_and_from_its_manifest(ladder, waiting, tmp_path):
+    (job,) = waiting()
+    (done,) = json.loads(ladder("jobs", "again", str(job), "--set", "steps=2", "--json"))
+    assert (done["state"], done["progress"]) == ("done", "2/2")
+    ladder("jobs", "again", str(job), "--set", "steps")
+    assert (ladder.code, "is not FIELD=VALUE" in ladder.err) == (2, True)
+    file = tmp_path / "manifest.json"
+    file.write_text(ladder("jobs", "manifest", str(done["id"])))
+    (again,) = json.loads(ladder("run", "--manifest", str(file), "--json"))
+    assert (again["state"], again["progress"]) == ("done", "2/2")
+    ladder("run", "--manifest", str(file), "lora")
+    assert "Leave out either --manifest or the recipe" in ladder.err
+
+
+def test_an_address_to_tell_is_set_shown_without_its_path_and_taken_away(ladder):
+    assert "told to nobody" in ladder("jobs", "webhook")
+    assert ladder("jobs", "webhook", "http://127.0.0.1:9/hook/s3cret") == (
+        "Ends of training runs are told to 127.0.0.1:9.\n"
+    )
+    ladder("jobs", "webhook", "https://chat.example.org/hook")
+    assert (ladder.code, "the studio is offline" in ladder.err) == (2, True)
+    assert "told to nobody" in ladder("jobs", "webhook", "--off")

@@ -23,7 +23,7 @@ from studio.store.assignments import (
 from studio.store.bank import EXAMPLE_FIELDS, Bank, BankVerbs, Example
 from studio.store.chats import Chat, ChatVerbs, Turn
 from studio.store.completions import Answer, CompletionVerbs
-from studio.store.curation import CurationVerbs, LeftOutRow, Purge, SavedFilter
+from studio.store.curation import CurationVerbs, LeftOutRow, Purge, RewrittenSnapshot, SavedFilter, SnapshotUse
 from studio.store.datasets import RECORD_STATES, Dataset, Order, Record, RecordFilter, RowsTaken
 from studio.store.documents import Document, DocumentVerbs, NewDocument, NewPassage, Passage
 from studio.store.edits import Comment, Edit, EditVerbs, RecordChange
@@ -31,8 +31,9 @@ from studio.store.endpoints import Endpoint, EndpointVerbs, Price, ServedModel
 from studio.store.evaluations import Evaluation, EvaluationVerbs, ScoredItem
 from studio.store.flags import CheckRun, FlagRow, FlagVerbs
 from studio.store.grids import CellFilter, ColumnCounts, GridCell, GridVerbs, RowScores
-from studio.store.jobs import Job, JobEvent, JobVerbs, Metric
+from studio.store.jobs import Job, JobEvent, JobVerbs, Metric, Note, Place, Queue
 from studio.store.models import Model, ModelVerbs, model_row
+from studio.store.notices import Notice, Webhook
 from studio.store.pairs import PairVerbs
 from studio.store.preferences import Batch, NewItem, PreferenceVerbs, Prompt, RankedItem
 from studio.store.snapshots import Snapshot, SnapshotVerbs, read_rows
@@ -71,29 +72,36 @@ __all__ = [
     "NewItem",
     "NewPassage",
     "NotYours",
+    "Note",
+    "Notice",
     "Order",
     "Passage",
+    "Place",
     "Price",
     "Progress",
     "Prompt",
     "PromptTemplate",
     "Purge",
+    "Queue",
     "RankedAnswer",
     "RankedItem",
     "Ranking",
     "Record",
     "RecordChange",
     "RecordFilter",
+    "RewrittenSnapshot",
     "RowScores",
     "RowsTaken",
     "SavedFilter",
     "ScoredItem",
     "ServedModel",
     "Snapshot",
+    "SnapshotUse",
     "Store",
     "TemplateVersion",
     "TieKind",
     "Turn",
+    "Webhook",
     "model_row",
     "read_rows",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,6 +94,12 @@ class EditVerbs(DatasetVerbs):
             query = query.where(e.author == author)
         with self._read() as c:
             return [Edit(**row) for row in c.execute(query.limit(limit)).mappings()]
+
+    def edits_of(self, ids: Collection[int]) -> dict[int, Edit]:
+        """Strokes by their ids, undoing and redoing included."""
+        with self._read() as c:
+            rows = c.execute(sa.select(t.edits).where(t.edits.c.id.in_(ids))).mappings()
+            return {row["id"]: Edit(**row) for row in rows}
 
     def next_undo(self, dataset_id: int, author: str) -> Edit | None:
         """What `undo` would take back: the person's newest stroke that stands."""

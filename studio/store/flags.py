@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from studio.store import tables as t
 from studio.store.database import Database, now
-from studio.store.datasets import changed
+from studio.store.datasets import changed, put_rows
 
 __all__ = ["CheckRun", "FlagRow", "FlagVerbs"]
 
@@ -59,7 +59,7 @@ class FlagVerbs(Database):
                     c.execute(t.flags.delete().where(*mine, f.record_id.in_(only[start : start + _BATCH])))
             left = iter(flags)
             while batch := list(islice(left, _BATCH)):
-                c.execute(t.flags.insert(), [_row(run, flag) for flag in batch])
+                put_rows(c, t.flags, [_row(run, flag) for flag in batch])
             flagged = int(c.execute(_flagged().where(*mine)).scalar_one())
             done = CheckRun(**{**run.__dict__, "flagged": flagged, "ended_at": now()})
             key = (r.dataset_id == run.dataset_id, r.check == run.check)

@@ -6,6 +6,9 @@
 Three parties write. A person asks (queue, hold, request), a supervisor claims and declares the dead, and the
 worker reports. Worker and supervisor name the attempt they speak for, and a stale attempt is refused: a
 process that was given up on cannot come back and overwrite what happened since.
+
+A lane's queue goes on when a job fails, unless it was told to stop then; it also stops when somebody stops it. What
+waits in a stopped queue keeps its state and its place.
 """
 
 from __future__ import annotations
@@ -17,12 +20,13 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from studio.errors import Conflict, NotFound, RunError
+from studio.errors import Conflict, InputError, NotFound, RunError
 from studio.store import tables as t
-from studio.store.database import Database, now
+from studio.store.database import now
+from studio.store.notices import NoticeVerbs, add_notice
 from studio.tasks import Lane, Task
 
-__all__ = ["LEGAL", "Intent", "Job", "JobEvent", "JobVerbs", "Metric", "State"]
+__all__ = ["LEGAL", "Intent", "Job", "JobEvent", "JobVerbs", "Metric", "Note", "Place", "Queue", "State"]
 
 State = Literal[
     "proposed",
@@ -38,6 +42,7 @@ State = Literal[
     "lost",
 ]
 Intent = Literal["", "pause", "cancel"]
+Place = Literal["up", "down", "first", "last"]
 
 ACTIVE: tuple[State, ...] = ("starting", "running", "stopping")  # a worker is, or ought to be, there
 WAITING: tuple[State, ...] = ("proposed", "queued", "held")
@@ -57,6 +62,7 @@ LEGAL: dict[State, frozenset[State]] = {
     "done": frozenset(),
 }
 
+_LONGEST_NOTE = 4000  # letters
 _CLAIM_KEY = 0x1ADDE2  # PostgreSQL advisory lock: claims go one at a time, so that a lane never gets two runs
 
 
@@ -88,6 +94,8 @@ class Job:
     ended_at: float | None
     heartbeat_at: float | None
     change: int
+    seconds: float = 0.0  # of the current attempt, by its worker's clock
+    origin: dict[str, Any] | None = None  # see studio/jobs/repeating.py
 
     @property
     def is_waiting(self) -> bool:
@@ -101,6 +109,14 @@ class Job:
     def is_over(self) -> bool:
         """Nothing happens to it any more unless somebody resumes it."""
         return self.state in _ENDED
+
+    @property
+    def took(self) -> float | None:
+        """Seconds of the current or last attempt; None before the first. Of older rows by the machine's clock."""
+        if self.started_at is None:
+            return None
+        until = self.ended_at or self.heartbeat_at or self.started_at
+        return self.seconds or max(0.0, until - self.started_at)
 
     @property
     def progress(self) -> float | None:
@@ -121,6 +137,24 @@ class JobEvent:
 
 
 @dataclass(frozen=True)
+class Note:
+    """What a person wrote beside a job."""
+
+    text: str
+    author: str
+    created_at: float
+
+
+@dataclass(frozen=True)
+class Queue:
+    """How a lane's queue stands: whether it stops when a job fails, and why it is stopped ('' while it moves)."""
+
+    lane: Lane
+    stops_on_failure: bool = False
+    stopped: str = ""
+
+
+@dataclass(frozen=True)
 class Metric:
     """The measured values of one step; None stands for a value that was not a finite number."""
 
@@ -132,7 +166,7 @@ class Metric:
     created_at: float
 
 
-class JobVerbs(Database):
+class JobVerbs(NoticeVerbs):
     # -- a person asks -------------------------------------------------------------------------------------
 
     def queue_job(
@@ -142,11 +176,12 @@ class JobVerbs(Database):
         author: str,
         client_key: str | None = None,
         state: Literal["queued", "held", "proposed"] = "queued",
+        origin: dict[str, Any] | None = None,
     ) -> Job:
         """Put a task in line. The same client key gives the same job back: a double click starts one run."""
         try:
             with self._write() as c:
-                return _with_key(c, client_key) or _insert(c, task, author, client_key, state)
+                return _with_key(c, client_key) or _insert(c, task, author, client_key, state, origin)
         except sa.exc.IntegrityError:
             # The twin click won between our look and our insert (PostgreSQL only; SQLite has one writer).
             with self._read() as c:
@@ -168,15 +203,60 @@ class JobVerbs(Database):
                 raise Conflict(f"Run {job.id} is {job.state}. Only a held or proposed run can be released.")
             return _move(c, job, "queued", by=by, verb="released")
 
-    def move_job_to_front(self, job_id: int) -> Job:
-        """Make a waiting job the next of its lane."""
+    def move_job(self, job_id: int, to: Place, *, by: str = "") -> Job:
+        """Move a waiting job within its lane's queue: one place up or down, or to either end."""
         with self._write() as c:
+            self._take_turns(c, _CLAIM_KEY)
             job = _fetch(c, job_id)
             if not job.is_waiting:
                 raise Conflict(f"Run {job.id} is {job.state}. Only a waiting run can be moved in the queue.")
-            waiting = t.jobs.c.lane == job.lane, t.jobs.c.state.in_(WAITING)
-            first = c.execute(sa.select(sa.func.min(t.jobs.c.position)).where(*waiting)).scalar_one()
-            return job if job.position == first else _change(c, job, position=first - 1.0)
+            line = _in_line(c, job.lane)
+            here = [one.id for one in line].index(job.id)
+            there = {"up": max(0, here - 1), "down": min(here + 1, len(line) - 1), "first": 0, "last": len(line) - 1}[
+                to
+            ]
+            if there == here:
+                return job
+            places = [one.position for one in line]
+            if len(set(places)) < len(places):
+                places = [places[0] + n for n in range(len(places))]
+            line.insert(there, line.pop(here))
+            for one, place in zip(line, places, strict=True):
+                if one.position != place:
+                    _change(c, one, position=place)
+            _record(c, job.id, job.attempt, "moved", {"to": to, "by": by})
+            return _fetch(c, job.id)
+
+    def note_job(self, job_id: int, text: str, *, by: str) -> Note:
+        """Write a note beside a job, whatever its state."""
+        text = text.strip()
+        if not text:
+            raise InputError(f"The note on run {job_id} is empty. Write something first.")
+        if len(text) > _LONGEST_NOTE:
+            raise InputError(f"The note has {len(text):,} letters; {_LONGEST_NOTE:,} is the most. Shorten it.")
+        with self._write() as c:
+            job = _fetch(c, job_id)
+            at = _record(c, job.id, job.attempt, "note", {"text": text, "by": by})
+            _change(c, job)
+        return Note(text, by, at)
+
+    def set_queue(self, lane: Lane, *, stops_on_failure: bool) -> Queue:
+        """Whether a lane's queue stops when a job of it fails; else it goes on with the next."""
+        with self._write() as c:
+            self._take_turns(c, _CLAIM_KEY)
+            return _set_queue(c, lane, stops_on_failure=stops_on_failure)
+
+    def stop_queue(self, lane: Lane, *, by: str) -> Queue:
+        """Start nothing more of a lane until `start_queue`. What runs goes on."""
+        with self._write() as c:
+            self._take_turns(c, _CLAIM_KEY)
+            return _set_queue(c, lane, stopped=f"{by} stopped the queue.")
+
+    def start_queue(self, lane: Lane) -> Queue:
+        """Let a stopped queue move again."""
+        with self._write() as c:
+            self._take_turns(c, _CLAIM_KEY)
+            return _set_queue(c, lane, stopped="")
 
     def request_job(self, job_id: int, intent: Literal["pause", "cancel"], *, by: str = "") -> Job:
         """Record that somebody wants the job to pause or to be cancelled; what waits obeys at once.
@@ -219,15 +299,17 @@ class JobVerbs(Database):
     # -- a supervisor claims and declares the dead ---------------------------------------------------------
 
     def claim_job(self, lane: Lane, host: str, *, only: int | None = None) -> Job | None:
-        """Take the next queued job of a lane for this host; None when there is none or the lane is busy here.
+        """Take the next queued job of a lane for this host; None when there is none, the lane is busy here, or its
+        queue is stopped.
 
         A run that started before belongs to the host that has its checkpoints. Whoever gets the job back, and
         nobody else, starts its worker.
         """
         jobs = t.jobs
         with self._write() as c:
-            if not self.is_sqlite:
-                c.execute(sa.select(sa.func.pg_advisory_xact_lock(_CLAIM_KEY)))
+            self._take_turns(c, _CLAIM_KEY)
+            if _queue(c, lane).stopped:
+                return None
             busy = sa.select(jobs.c.id).where(jobs.c.lane == lane, jobs.c.host == host, jobs.c.state.in_(ACTIVE))
             if c.execute(busy.limit(1)).first() is not None:
                 return None
@@ -249,6 +331,7 @@ class JobVerbs(Database):
                 "started_at": now(),
                 "ended_at": None,
                 "heartbeat_at": None,
+                "seconds": 0.0,
             }
             return _move(c, job, "starting", host=host, pid=None, message="Starting", **fresh)
 
@@ -278,11 +361,12 @@ class JobVerbs(Database):
             raise RunError(f"Attempt {attempt} of run {job_id} is stale. This process ends without writing.")
         return row.intent
 
-    def beat(self, job_id: int, attempt: int) -> None:
-        """Say that the attempt is still at it. Not a change: a heartbeat makes no page redraw."""
+    def beat(self, job_id: int, attempt: int, seconds: float = 0.0) -> None:
+        """Say that the attempt is still at it, and for how long. Not a change: a heartbeat makes no page redraw."""
         with self._write() as c:
             job = _speak_for(c, job_id, attempt)
-            c.execute(t.jobs.update().where(t.jobs.c.id == job.id).values(heartbeat_at=now()))
+            told = {"heartbeat_at": now(), "seconds": max(seconds, job.seconds)}
+            c.execute(t.jobs.update().where(t.jobs.c.id == job.id).values(told))
 
     def log_metrics(self, job_id: int, attempt: int, step: int, total: int | None, values: dict[str, float]) -> None:
         """Append the values of one step and move the progress bar."""
@@ -320,8 +404,10 @@ class JobVerbs(Database):
         result: dict[str, Any] | None = None,
         error: str = "",
         model: dict[str, Any] | None = None,
+        seconds: float = 0.0,
     ) -> Job:
-        """The last word on an attempt, and in the same transaction the row of the model that it made."""
+        """The last word on an attempt, and in the same transaction the row of the model that it made, what is to be
+        told about it, and the halt of a queue that was to stop at a failure."""
         with self._write() as c:
             job = _speak_for(c, job_id, attempt)
             if state == "paused" and job.intent == "cancel":
@@ -334,10 +420,17 @@ class JobVerbs(Database):
                 "message": "",
                 "ended_at": now(),
                 "pid": None,
+                "seconds": max(seconds, job.seconds),
             }
             if state == "done" and job.total:
                 final["step"] = job.total
-            return _move(c, job, state, **final)
+            ended = _move(c, job, state, **final)
+            if state in ("failed", "lost") and _queue(c, job.lane).stops_on_failure:
+                how = "failed" if state == "failed" else "was lost"
+                _set_queue(c, job.lane, stopped=f"Run {job.id} {how}, and this queue stops when that happens.")
+            if job.lane == "train" and state != "paused":
+                add_notice(c, job.id, _told(ended))
+            return ended
 
     # -- everybody reads -----------------------------------------------------------------------------------
 
@@ -358,10 +451,22 @@ class JobVerbs(Database):
         found = self._select(t.jobs.c.lane == lane, t.jobs.c.state.in_(WAITING))
         return sorted(found, key=lambda job: (job.position, job.id))
 
-    def change_token(self) -> int:
-        """A number that moves whenever any job does: what pages poll before they read anything else."""
+    def queue_of(self, lane: Lane) -> Queue:
+        """How the queue of a lane stands."""
         with self._read() as c:
-            return int(c.execute(sa.select(sa.func.coalesce(sa.func.sum(t.jobs.c.change), 0))).scalar_one())
+            return _queue(c, lane)
+
+    def notes(self, job_id: int) -> list[Note]:
+        """What people wrote beside a job, oldest first."""
+        events = self.job_events(job_id, kinds=["note"])
+        return [Note(e.payload["text"], e.payload["by"], e.created_at) for e in events if e.payload.get("by")]
+
+    def change_token(self) -> int:
+        """A number that moves whenever any job or queue does: what pages poll before they read anything else."""
+        jobs, queues = (sa.func.coalesce(sa.func.sum(table.c.change), 0) for table in (t.jobs, t.queues))
+        token = sa.select(jobs).scalar_subquery() + sa.select(queues).scalar_subquery()
+        with self._read() as c:
+            return int(c.execute(sa.select(token)).scalar_one())
 
     def state_token(self) -> int:
         """A number that moves when any job changes its state, and not while one only makes progress."""
@@ -430,7 +535,34 @@ def _end_of_queue(c: sa.Connection) -> float:
     return float(c.execute(sa.select(sa.func.coalesce(sa.func.max(t.jobs.c.position), 0.0))).scalar_one()) + 1.0
 
 
-def _insert(c: sa.Connection, task: Task, author: str, client_key: str | None, state: State) -> Job:
+def _in_line(c: sa.Connection, lane: Lane) -> list[Job]:
+    """What waits in a lane, in the order it will start."""
+    query = sa.select(t.jobs).where(t.jobs.c.lane == lane, t.jobs.c.state.in_(WAITING))
+    return [Job(**row) for row in c.execute(query.order_by(t.jobs.c.position, t.jobs.c.id)).mappings()]
+
+
+def _queue(c: sa.Connection, lane: Lane) -> Queue:
+    row = c.execute(sa.select(t.queues).where(t.queues.c.lane == lane)).first()
+    return Queue(lane, row.stops_on_failure, row.stopped) if row else Queue(lane)
+
+
+def _set_queue(c: sa.Connection, lane: Lane, **values: Any) -> Queue:
+    """A lane has a row once somebody touched its queue; whoever may make one takes turns with the others."""
+    if c.execute(sa.select(t.queues.c.lane).where(t.queues.c.lane == lane)).first() is None:
+        c.execute(t.queues.insert().values(lane=lane, stops_on_failure=False, stopped="", change=0))
+    c.execute(t.queues.update().where(t.queues.c.lane == lane).values(change=t.queues.c.change + 1, **values))
+    return _queue(c, lane)
+
+
+def _told(job: Job) -> dict[str, Any]:
+    """What the world outside learns of a run that ended."""
+    told = {"run": job.id, "kind": job.kind, "state": job.state, "title": job.title}
+    return {**told, "seconds": round(job.seconds, 1), "error": job.error}
+
+
+def _insert(
+    c: sa.Connection, task: Task, author: str, client_key: str | None, state: State, origin: dict[str, Any] | None
+) -> Job:
     row = {
         "kind": task.kind,
         "task": task.model_dump(mode="json"),
@@ -442,10 +574,13 @@ def _insert(c: sa.Connection, task: Task, author: str, client_key: str | None, s
         "host": "",
         "author": author,
         "created_at": now(),
+        "origin": origin,
         "change": 1,
     }
     key = c.execute(t.jobs.insert().values(row)).inserted_primary_key[0]  # type: ignore[index]
     _record(c, key, 0, "state", {"to": state, "by": author})
+    if origin:
+        _record(c, key, 0, "origin", {"run": origin["run"], "changes": origin.get("changes", {})})
     return _fetch(c, key)
 
 
@@ -464,9 +599,11 @@ def _change(c: sa.Connection, job: Job, **values: Any) -> Job:
     return _fetch(c, job.id)
 
 
-def _record(c: sa.Connection, job_id: int, attempt: int, kind: str, payload: dict[str, Any]) -> None:
-    row = {"job_id": job_id, "attempt": attempt, "kind": kind, "payload": payload, "created_at": now()}
+def _record(c: sa.Connection, job_id: int, attempt: int, kind: str, payload: dict[str, Any]) -> float:
+    at = now()
+    row = {"job_id": job_id, "attempt": attempt, "kind": kind, "payload": payload, "created_at": at}
     c.execute(t.job_events.insert().values(row))
+    return at
 
 
 def _after(table: sa.Table, job_id: int, since: int, limit: int) -> sa.Select[Any]:

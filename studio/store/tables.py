@@ -283,8 +283,45 @@ jobs = Table(
     Column("started_at", Double),  # of the current attempt
     Column("ended_at", Double),
     Column("heartbeat_at", Double),
+    # Of the current attempt, by its worker's own clock: the machine's may be set while it works.
+    Column("seconds", Double, nullable=False, default=0, server_default="0"),
+    Column("origin", JSON(none_as_null=True)),  # the run that it repeats, and what it is held to
     Column("change", Integer, nullable=False, default=0),  # moves on every write: the token that pages poll
     Index(None, "state", "lane", "position"),
+)
+
+# A queue that somebody touched: whether it stops when a job fails, and, while it is stopped, why.
+queues = Table(
+    "queues",
+    metadata,
+    Column("lane", Text, primary_key=True),
+    Column("stops_on_failure", Boolean, nullable=False, default=False),
+    Column("stopped", Text, nullable=False, default=""),
+    Column("change", Integer, nullable=False, default=0),
+)
+
+# Where the ends of training runs are told. The newest row counts; an empty address means nowhere.
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("url", Text, nullable=False),  # locked with the workspace's secret, as it often is one itself
+    Column("host", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+# What is to be told there, until it was or was given up.
+notifications = Table(
+    "notifications",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("job_id", Integer, ForeignKey("jobs.id"), nullable=False),
+    Column("payload", JSON, nullable=False),
+    Column("tries", Integer, nullable=False, default=0),
+    Column("created_at", Double, nullable=False),
+    Column("ended_at", Double),
+    Index(None, "ended_at"),
 )
 
 # What happened to a job, in order: state changes, sample answers, warnings.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from studio.errors import Conflict, NotFound
-from studio.store import Dataset, RecordFilter, Store
+from studio.store import Dataset, Order, RecordChange, RecordFilter, Store, datasets
 from tests.store.rows import record_row
 
 
@@ -101,6 +102,78 @@ def test_records_are_filtered(store: Store, dataset: Dataset, where: RecordFilte
     )
     assert [r.instruction for r in store.records(dataset.id, where)] == found
     assert store.count_records(dataset.id, where) == len(found)
+
+
+@pytest.mark.parametrize("order", ["oldest", "newest", "shortest", "longest"])
+@pytest.mark.parametrize("where", [None, RecordFilter(text="tent"), RecordFilter(category="b")])
+def test_what_is_looked_for_from_the_end_is_the_same(
+    store: Store, dataset: Dataset, order: Order, where: RecordFilter | None
+) -> None:
+    _add(store, dataset, *(record_row(n, category="ab"[n % 2], response="yes " * (n % 5 + 1)) for n in range(23)))
+    total = store.count_records(dataset.id, where)
+    for offset, limit in ((0, 4), (5, 4), (6, 4), (12, 4), (18, 4), (20, 4), (22, 4), (total - 1, 4), (total, 4)):
+        page = store.records(dataset.id, where, order=order, offset=offset, limit=limit)
+        assert store.records(dataset.id, where, order=order, offset=offset, limit=limit, of=total) == page
+
+
+@pytest.mark.parametrize("few", [pytest.param(5, id="few"), pytest.param(20_000, id="many")])
+@pytest.mark.parametrize("jumps", [pytest.param(6, id="many values"), pytest.param(300, id="few values")])
+def test_any_mixture_of_filters_finds_what_reading_would_find_in_every_order(
+    store: Store, dataset: Dataset, few: int, jumps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets, "_FEW", few)
+    monkeypatch.setattr(datasets, "_MOST_JUMPS", jumps)
+    rows = [
+        {
+            **record_row(n, category=("", "a", "b")[n % 3], response="yes " * (n % 4 + 1)),
+            "split": ("train", "test", "excluded")[n % 7 % 3],
+            "state": ("draft", "approved")[n % 5 % 2],
+            "source": ("one", "two")[n % 2],
+        }
+        for n in range(42)
+    ]
+    other = store.create_dataset("other", author="ann")
+    _add(store, other, *rows[:3])
+    for author in ("ann", "ben"):
+        store.add_records(dataset.id, rows, author=author, source="test")
+    store.edit_record(store.records(dataset.id, limit=1)[0].id, 1, {"category": "c", "split": "x"}, author="cem")
+    gone = [RecordChange(record.id, {}, is_removed=True) for record in store.records(dataset.id, offset=70)]
+    store.change_records(dataset.id, "Removed", gone, author="ben")
+    everything = store.records(dataset.id, limit=100)
+    orders: dict[Order, Any] = {
+        "oldest": lambda r: r.id, "newest": lambda r: (-r.updated_at, -r.id),
+        "shortest": lambda r: (r.letters, r.id), "longest": lambda r: (-r.letters, -r.id),
+    }  # fmt: skip
+    asked = itertools.product(("", None, "a", "c"), ("", "test", "x"), ("", "approved"), ("", "ben"), ("", "two"))
+    for number, (category, split, state, author, source) in enumerate(asked):
+        where = RecordFilter(category=category, split=split, state=state, author=author, source=source)
+        kept = [
+            r
+            for r in everything
+            if (category == "" or r.category == (category or ""))
+            and (not split or r.split == split)
+            and (not state or r.state == state)
+            and (not author or r.author == author)
+            and (not source or r.source == source)
+        ]
+        order = list(orders)[number % 4]
+        expected = sorted(kept, key=orders[order])
+        assert store.records(dataset.id, where, order=order, limit=100) == expected
+        assert store.records(dataset.id, where, order=order, offset=2, limit=3, of=len(kept)) == expected[2:5]
+        assert store.record_ids(dataset.id, where, order) == [record.id for record in expected]
+        assert store.count_records(dataset.id, where) == len(kept)
+        assert store.count_records(dataset.id, where, most=3) == min(3, len(kept))
+        if kept:
+            last = store.beside(expected[-1], where, order, -1)
+            assert last == ((expected[-2], len(kept) - 2) if len(kept) > 1 else None)
+            assert store.beside(expected[0], where, order, 1) == ((expected[1], 1) if len(kept) > 1 else None)
+            assert store.beside(expected[-1], where, order, 1) is None
+
+
+@pytest.mark.parametrize("where", [None, RecordFilter(text="tent"), RecordFilter(category="open_qa")])
+def test_counting_can_stop_early(store: Store, dataset: Dataset, where: RecordFilter | None) -> None:
+    _add(store, dataset, *map(record_row, range(10)))
+    assert [store.count_records(dataset.id, where, most=most) for most in (None, 3, 10, 11)] == [10, 3, 10, 10]
 
 
 def test_categories_are_counted_largest_first(store: Store, dataset: Dataset) -> None:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from studio.errors import Conflict, NotFound, RunError
+from studio.errors import Conflict, InputError, NotFound, RunError
 from studio.store import Job, Store, model_row
 from studio.store.jobs import LEGAL
 from tests.jobs.tasks_for_tests import Count, LightCount
@@ -120,8 +120,122 @@ def test_a_proposed_job_waits_for_approval(store, queue):
 
 def test_a_job_can_be_moved_to_the_front(store, queue):
     first, second, third = queue(), queue(), queue()
-    store.move_job_to_front(third.id)
+    store.move_job(third.id, "first")
     assert [job.id for job in store.waiting_jobs("train")] == [third.id, first.id, second.id]
+
+
+@pytest.mark.parametrize(
+    ("which", "to", "order"),
+    [
+        (2, "up", "132"),
+        (0, "down", "213"),
+        (0, "last", "231"),
+        (1, "first", "213"),
+        (0, "up", "123"),
+        (2, "down", "123"),
+    ],
+)
+def test_waiting_jobs_change_places_and_start_in_the_new_order(store, queue, which, to, order):
+    jobs = [queue(), queue(), queue()]
+    store.move_job(jobs[which].id, to, by="ann")
+    wanted = [jobs[int(n) - 1].id for n in order]
+    assert [job.id for job in store.waiting_jobs("train")] == wanted
+    assert store.claim_job("train", HERE).id == wanted[0]
+
+
+def test_a_held_job_can_be_moved_and_one_that_started_cannot(store, queue):
+    first, second = queue(), queue(state="held")
+    store.move_job(second.id, "up")
+    assert [job.id for job in store.waiting_jobs("train")] == [second.id, first.id]
+    claimed = store.claim_job("train", HERE)
+    with pytest.raises(Conflict, match=f"Run {first.id} is starting. Only a waiting run can be moved"):
+        store.move_job(claimed.id, "last")
+
+
+def test_the_lanes_are_moved_apart(store, queue):
+    first, other, second = queue(), _light(store), queue()
+    store.move_job(second.id, "up")
+    assert [job.id for job in store.waiting_jobs("train")] == [second.id, first.id]
+    assert [job.id for job in store.waiting_jobs("light")] == [other.id]
+
+
+def test_a_queue_goes_on_after_a_failure_unless_it_was_told_to_stop(store, queue):
+    first, second, third = queue(), queue(), queue()
+    _fail(store, first)
+    assert store.queue_of("train").stopped == ""
+    store.set_queue("train", stops_on_failure=True)
+    _fail(store, second)
+    assert store.queue_of("train").stopped == (f"Run {second.id} failed, and this queue stops when that happens.")
+    assert store.claim_job("train", HERE) is None
+    assert store.job(third.id).state == "queued"  # it keeps its state and its place
+    store.start_queue("train")
+    assert store.claim_job("train", HERE).id == third.id
+
+
+def test_a_queue_that_somebody_stopped_starts_nothing_and_the_other_goes_on(store, queue):
+    waiting, other = queue(), _light(store)
+    before = store.change_token()
+    assert store.stop_queue("train", by="ann").stopped == "ann stopped the queue."
+    assert store.change_token() > before
+    assert store.claim_job("train", HERE) is None
+    assert store.claim_job("train", HERE, only=waiting.id) is None
+    assert store.claim_job("light", HERE).id == other.id
+
+
+def test_a_cancelled_or_paused_run_does_not_stop_the_queue(store, queue):
+    store.set_queue("train", stops_on_failure=True)
+    for state in ("cancelled", "paused", "done"):
+        job = _run(store, queue())
+        store.finish_job(job.id, job.attempt, state)
+    assert store.queue_of("train").stopped == ""
+
+
+def test_notes_stand_beside_a_job_in_order_and_with_their_authors(store, queue):
+    job = _finish(store, _run(store, queue()))
+    store.note_job(job.id, " Too many epochs. ", by="ann")
+    store.note_job(job.id, "Agreed.", by="ben")
+    assert [(n.text, n.author) for n in store.notes(job.id)] == [("Too many epochs.", "ann"), ("Agreed.", "ben")]
+    assert store.job(job.id).change > job.change
+    with pytest.raises(InputError, match=f"note on run {job.id} is empty"):
+        store.note_job(job.id, "  ", by="ann")
+    with pytest.raises(InputError, match="has 4,001 letters; 4,000 is the most"):
+        store.note_job(job.id, "x" * 4001, by="ann")
+
+
+def test_work_is_measured_by_the_workers_clock_whatever_the_machines_says(store, queue, monkeypatch):
+    job = _run(store, queue())
+    store.beat(job.id, job.attempt, seconds=4.0)
+    monkeypatch.setattr("studio.store.jobs.now", lambda: job.started_at - 3600)
+    store.beat(job.id, job.attempt, seconds=8.0)
+    assert store.finish_job(job.id, job.attempt, "paused", seconds=9.5).seconds == 9.5
+    store.resume_job(job.id)
+    assert store.claim_job("train", HERE).seconds == 0.0
+
+
+def test_the_end_of_a_training_run_is_to_be_told_once_there_is_an_address(store, queue):
+    _finish(store, _run(store, queue()))
+    store.set_webhook("locked", "chat.example.org", author="owner")
+    told, _ = queue(), _light(store)
+    light = store.claim_job("light", HERE)
+    _finish(store, light)
+    _fail(store, told)
+    (notice,) = store.notices(HERE)
+    assert (notice.job_id, notice.payload["state"], notice.payload["error"]) == (told.id, "failed", "It broke.")
+    assert set(notice.payload) == {"run", "kind", "state", "title", "seconds", "error"}
+    assert store.notices("elsewhere") == []
+    assert store.take_notice(notice)
+    assert not store.take_notice(notice)  # somebody else is at it
+    store.settle_notice(notice, "Told chat.example.org that it ended.", is_over=True)
+    assert store.notices(HERE) == []
+    assert store.job_events(told.id)[-1].payload == {"text": "Told chat.example.org that it ended."}
+
+
+def test_an_address_that_was_taken_away_is_forgotten_and_nothing_waits_for_it(store, queue):
+    store.set_webhook("locked", "chat.example.org", author="owner")
+    _finish(store, _run(store, queue()))
+    store.set_webhook("", "", author="owner")
+    assert store.webhook() is None
+    assert store.notices(HERE) == []
 
 
 def test_one_job_can_be_claimed_out_of_turn(store, queue):
@@ -324,9 +438,13 @@ class Machine(RuleBasedStateMachine):
         job = self.store.queue_job(Count(), author="ann", state=state)
         self.seen[job.id] = job.state
 
-    @rule(by=st.sampled_from(["hold_job", "release_job", "resume_job", "move_job_to_front"]), data=st.data())
+    @rule(by=st.sampled_from(["hold_job", "release_job", "resume_job"]), data=st.data())
     def ask(self, by: str, data: st.DataObject) -> None:
         self._try(data, getattr(self.store, by))
+
+    @rule(to=st.sampled_from(["up", "down", "first", "last"]), data=st.data())
+    def move(self, to: str, data: st.DataObject) -> None:
+        self._try(data, lambda job_id: self.store.move_job(job_id, to))
 
     @rule(intent=st.sampled_from(["pause", "cancel"]), data=st.data())
     def request(self, intent: str, data: st.DataObject) -> None:
@@ -377,6 +495,15 @@ def _run(store: Store, job: Job) -> Job:
     claimed = store.claim_job("train", HERE, only=job.id)
     assert claimed is not None
     return store.start_job(claimed.id, claimed.attempt, pid=4242)
+
+
+def _light(store: Store) -> Job:
+    return store.queue_job(LightCount(), author="ann")
+
+
+def _fail(store: Store, job: Job) -> Job:
+    job = _run(store, job)
+    return store.finish_job(job.id, job.attempt, "failed", error="It broke.")
 
 
 def _finish(store: Store, job: Job) -> Job:

@@ -122,3 +122,35 @@ def test_0006_finds_the_records_of_before_and_can_change_them(at_revision):
     assert store.count_records(1, RecordFilter(text="tent")) == 0
     store.undo(1, author="ben")
     assert store.count_records(1, RecordFilter(text="tent")) == 1
+
+
+def test_0007_finds_the_records_of_before_and_those_that_come_after(at_revision):
+    dataset = {
+        "id": 1, "name": "gear", "description": "", "guidelines": "", "licence": "", "author": "ann",
+        "created_at": 1.0, "change": 0,
+    }  # fmt: skip
+    record = {
+        "dataset_id": 1, "instruction": "Is the tent dry?", "context": "", "response": "Yes.", "category": "open_qa",
+        "group_hash": "0" * 64, "split": "train", "source": "", "author": "ann", "revision": 1,
+        "created_at": 1.0, "updated_at": 1.0,
+    }  # fmt: skip
+    store = at_revision("0006", {"datasets": [dataset], "records": [record]})
+    new = {name: record[name] for name in ("context", "response", "category", "group_hash", "split")}
+    store.add_records(1, [{**new, "instruction": "Is the tent warm?"}], author="ann", source="test")
+    assert [r.instruction for r in store.records(1, RecordFilter(text="tent"))] == [
+        "Is the tent dry?",
+        "Is the tent warm?",
+    ]
+
+
+def test_0008_measures_the_runs_of_before_by_their_times(at_revision):
+    job = {
+        "id": 1, "kind": "count", "task": {}, "title": "Count", "lane": "train", "state": "done", "position": 1.0,
+        "attempt": 1, "intent": "", "host": "here", "step": 0, "total": 0, "message": "", "error": "", "author": "ann",
+        "created_at": 1.0, "started_at": 10.0, "ended_at": 14.5, "change": 1,
+    }  # fmt: skip
+    waiting = {**job, "id": 2, "state": "queued", "position": 2.0, "started_at": None, "ended_at": None}
+    store = at_revision("0007", {"jobs": [job, waiting]})
+    assert (store.job(1).took, store.job(2).took, store.job(1).origin) == (4.5, None, None)
+    assert store.queue_of("train").stops_on_failure is False
+    assert [one.id for one in store.waiting_jobs("train")] == [2]
