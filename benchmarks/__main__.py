@@ -5,7 +5,18 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("start", "decoding", "tuning", "alignment", "labeling", "prompting", "playground", "dataset")
+NAMES = (
+    "start",
+    "decoding",
+    "tuning",
+    "cancelling",
+    "polling",
+    "alignment",
+    "labeling",
+    "prompting",
+    "playground",
+    "dataset",
+)
 
 
 def main(asked: list[str]) -> int:

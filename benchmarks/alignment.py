@@ -22,12 +22,11 @@ from studio.models import EMBEDDED, convert, resolve
 from studio.settings import Settings
 from studio.specs import user
 from studio.training import alignment
-from studio.training.actors import new_adapter
+from studio.training.actors import new_adapter, save_adapter
 from studio.training.conversation import encode_prompt, end_of_turn, stop_ids
 from studio.training.loading import load_tokenizer
 from studio.training.ppo import Knobs, Trainer
 from studio.training.reward import RewardHead
-from studio.training.sft import save_adapter
 
 ITERATIONS = 5
 PROMPTS = Path(__file__).resolve().parents[1] / "assets" / "data" / "brackenfold.prompts.jsonl"

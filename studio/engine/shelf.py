@@ -1,4 +1,8 @@
-"""What the engine holds in memory: one base with any number of LoRA adapters on it, and tokenizers without weights."""
+"""What the engine holds in memory: one base with any number of adapters on it, and tokenizers without weights.
+
+LoRA adapters share the base, and so do those that are nothing but a beginning (prefix, prompt and p-tuning). PEFT cannot
+mix any other kind with them on one base: such a model is merged where it can be and held as a base of its own.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import gc
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +21,11 @@ from peft import PeftConfig, PeftModel
 from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
-from studio.errors import ModelError, Unsupported
+from studio.errors import ModelError
 from studio.models import Weights
 from studio.models.files import weight_files
 from studio.processes import give_memory_back
+from studio.training.beginnings import BEGINNINGS, Beginning, Prefixed, read_beginning
 from studio.training.loading import load_base, load_tokenizer
 from studio.training.packing import pack, packed
 
@@ -54,8 +59,12 @@ class _Base:
     weights: Weights
     model: Any
     adapters: OrderedDict[str, Path]
+    beginnings: OrderedDict[str, Beginning]
+    is_merged: bool = False  # its own adapter is in it, and no other can be
 
-    def is_of(self, weights: Weights) -> bool:
+    def is_of(self, weights: Weights, merged: bool) -> bool:
+        if merged or self.is_merged:
+            return merged and self.is_merged and self.weights.key == weights.key
         return (self.weights.base, self.weights.digest) == (weights.base, weights.digest)
 
 
@@ -71,17 +80,20 @@ class Shelf:
     @contextmanager
     def model(self, weights: Weights) -> Iterator[Any]:
         """The model these weights make: the base alone, or with one adapter switched on."""
-        base = self._load(weights)
-        if weights.adapter is not None:
+        method = _method_of(weights)
+        is_merged = method not in ("", "LORA", *BEGINNINGS)
+        base = self._load(weights, is_merged)
+        if method == "LORA":
+            assert weights.adapter is not None
             self._put_on(base, weights, weights.adapter)
             base.model.set_adapter(weights.key)
             with packed(base.model, weights.key, version=weights.key):
                 yield base.model
-        elif isinstance(base.model, PeftModel):
-            with base.model.disable_adapter(), packed(base.model):
-                yield base.model
-        else:
-            with packed(base.model):
+            return
+        with base.model.disable_adapter() if _has_adapters(base) else nullcontext(), packed(base.model):
+            if method in BEGINNINGS:
+                yield Prefixed(_causal(base.model), self._beginning(base, weights))
+            else:
                 yield base.model
 
     def clear(self) -> None:
@@ -98,16 +110,18 @@ class Shelf:
         return {
             "base": str(base.weights.base) if base else None,
             "adapters": [str(path) for path in base.adapters.values()] if base else [],
+            "beginnings": len(base.beginnings) if base else 0,
             "loads": self.loads,
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": str(self.device),
         }
 
-    def _load(self, weights: Weights) -> _Base:
-        if self._base is None or not self._base.is_of(weights):
+    def _load(self, weights: Weights, merged: bool) -> _Base:
+        if self._base is None or not self._base.is_of(weights, merged):
             self.clear()
             _refuse_if_too_big(weights, self.device)
-            self._base = _Base(weights, self._read_base(weights), OrderedDict())
+            model = self._read_merged(weights) if merged else self._read_base(weights)
+            self._base = _Base(weights, model, OrderedDict(), OrderedDict(), merged)
             self.loads += 1
         return self._base
 
@@ -122,11 +136,33 @@ class Shelf:
         model.requires_grad_(False)
         return pack(model)
 
+    def _read_merged(self, weights: Weights) -> Any:
+        """The base with this one adapter in it: merged in float32 where PEFT can, so that only the sum is rounded."""
+        try:
+            model: Any = PeftModel.from_pretrained(load_base(weights, torch.float32), str(weights.adapter))
+            if hasattr(model.base_model, "merge_and_unload") and _merges(model):
+                model = model.merge_and_unload()
+        except _UNREADABLE as error:
+            raise _misfit(weights, error) from error
+        model.requires_grad_(False)
+        return pack(model.to(self.dtype).eval())
+
+    def _beginning(self, base: _Base, weights: Weights) -> Beginning:
+        assert weights.adapter is not None
+        if weights.key not in base.beginnings:
+            try:
+                base.beginnings[weights.key] = read_beginning(weights.adapter, _causal(base.model))
+            except _UNREADABLE as error:
+                raise _misfit(weights, error) from error
+            while len(base.beginnings) > _ADAPTERS:
+                base.beginnings.popitem(last=False)
+        base.beginnings.move_to_end(weights.key)
+        return base.beginnings[weights.key]
+
     def _put_on(self, base: _Base, weights: Weights, adapter: Path) -> None:
         if weights.key in base.adapters:
             base.adapters.move_to_end(weights.key)
             return
-        _refuse_if_not_lora(weights, adapter)
         # bfloat16 like the base: left to itself, PEFT keeps adapters in float32 and casts at every layer.
         settings: dict[str, Any] = {"adapter_name": weights.key, "autocast_adapter_dtype": False}
         try:
@@ -136,10 +172,7 @@ class Shelf:
                 base.model = PeftModel.from_pretrained(base.model, str(adapter), **settings)
         except _UNREADABLE as error:
             self.clear()  # a half-loaded adapter would leave traces in the base
-            raise ModelError(
-                f"The adapter of {weights.ref} does not fit {weights.base.name} ({_first_line(error)}). "
-                "Check that its files are complete and that it was trained on this base."
-            ) from error
+            raise _misfit(weights, error) from error
         base.model.eval()
         base.adapters[weights.key] = adapter
         while len(base.adapters) > _ADAPTERS:
@@ -158,14 +191,32 @@ def _read_tokenizer(weights: Weights) -> PreTrainedTokenizerBase:
         ) from error
 
 
-def _refuse_if_not_lora(weights: Weights, adapter: Path) -> None:
-    weight_files(adapter)
-    method = PeftConfig.from_pretrained(str(adapter)).peft_type
-    if method != "LORA":
-        raise Unsupported(
-            f"{weights.ref} was trained with {str(method).removeprefix('PeftType.')}; the engine serves LoRA adapters "
-            "only. Train it with LoRA, or merge it into its base first."
-        )
+def _method_of(weights: Weights) -> str:
+    """PEFT's name of the adapter's method; '' for whole weights."""
+    if weights.adapter is None:
+        return ""
+    weight_files(weights.adapter)
+    return str(PeftConfig.from_pretrained(str(weights.adapter)).peft_type).removeprefix("PeftType.")
+
+
+def _has_adapters(base: _Base) -> bool:
+    return isinstance(base.model, PeftModel) and not base.is_merged
+
+
+def _causal(model: Any) -> Any:
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def _merges(model: PeftModel) -> bool:
+    """LLaMA-Adapter has the verb and cannot do it: its gates depend on what is read."""
+    return str(model.peft_type).removeprefix("PeftType.") != "ADAPTION_PROMPT"
+
+
+def _misfit(weights: Weights, error: Exception) -> ModelError:
+    return ModelError(
+        f"The adapter of {weights.ref} does not fit {weights.base.name} ({_first_line(error)}). "
+        "Check that its files are complete and that it was trained on this base."
+    )
 
 
 def _refuse_if_too_big(weights: Weights, device: torch.device) -> None:

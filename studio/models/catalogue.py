@@ -17,7 +17,10 @@ _ASSETS = Path(__file__).resolve().parents[2] / "assets"
 
 
 class Licence(BaseModel):
-    """What a licence is called and whether a company may build on it. `commercial` is None when nobody knows."""
+    """What a licence is called and whether a company may build on it. `commercial` is None when nobody knows.
+
+    `attribution` and `share_alike` bind whoever passes on what was made from it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,6 +29,9 @@ class Licence(BaseModel):
     url: str = ""
     commercial: bool | None
     duties: str
+    attribution: bool = False
+    share_alike: bool = False
+    aliases: tuple[str, ...] = ()
 
 
 class CatalogueEntry(BaseModel):
@@ -50,7 +56,7 @@ def catalogue() -> tuple[CatalogueEntry, ...]:
 
 def licence(identifier: str) -> Licence:
     """What is known about a licence; one that is not listed is said to be unknown, never assumed to be free."""
-    known = _licences().get(identifier)
+    known = _licences().get(_spelled(identifier))
     if known is not None:
         return known
     return Licence(
@@ -63,7 +69,14 @@ def licence(identifier: str) -> Licence:
 
 @cache
 def _licences() -> dict[str, Licence]:
-    return {name: Licence(id=name, **fields) for name, fields in _read("licences.yaml").items()}
+    """By every way to write them."""
+    found = [Licence(id=name, **fields) for name, fields in _read("licences.yaml").items()]
+    return {_spelled(name): one for one in found for name in (one.id, one.name, *one.aliases)}
+
+
+def _spelled(name: str) -> str:
+    """People write "CC BY-SA 4.0" and mean CC-BY-SA-4.0."""
+    return "-".join(name.casefold().replace("-", " ").split())
 
 
 def _read(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,7 +104,14 @@ def _run(ref: ModelRef, *, settings: Settings, store: Store, workspace: Path, wa
             f"{ref} was trained on other weights than {base.base} holds now ({row.base_digest[:12]}, "
             f"not {base.digest[:12]}). Put the old weights back, or train again."
         )
-    return Weights(ref, base.base, folder, base.digest, base.window, row.licence or base.licence)
+    window = base.window - _virtual_tokens(folder)
+    return Weights(ref, base.base, folder, base.digest, window, row.licence or base.licence)
+
+
+def _virtual_tokens(adapter: Path) -> int:
+    """How much of the window an adapter takes that is read before every text."""
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    return int(config.get("num_virtual_tokens") or 0)
 
 
 def _refuse_unfinished(ref: ModelRef, store: Store) -> None:

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from torch import nn
 
+from studio.errors import Unsupported
 from studio.models import Weights
 from studio.training.loading import load_base
 from studio.training.packing import pack
 
-__all__ = ["Actors", "new_adapter", "put_on"]
+__all__ = ["Actors", "new_adapter", "parameter_count", "put_on", "save_adapter"]
 
 
 class Actors:
@@ -106,6 +107,8 @@ def put_on(model: Any, folder: Path, name: str) -> PeftModel:
 
 def new_adapter(weights: Weights, rank: int, alpha: int, name: str = "default", *, samples: bool = False) -> PeftModel:
     """The base with a new adapter, or with a copy of the adapter the base itself is; packed if it `samples` as well."""
+    if weights.adapter is not None:
+        _refuse_if_not_lora(weights, weights.adapter)
     base = load_base(weights)
     if samples:
         pack(base)
@@ -113,6 +116,30 @@ def new_adapter(weights: Weights, rank: int, alpha: int, name: str = "default", 
         return put_on(base, weights.adapter, name)
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
     return get_peft_model(base, config, adapter_name=name, autocast_adapter_dtype=False)
+
+
+def _refuse_if_not_lora(weights: Weights, adapter: Path) -> None:
+    method = str(PeftConfig.from_pretrained(str(adapter)).peft_type).removeprefix("PeftType.")
+    if method != "LORA":
+        raise Unsupported(
+            f"{weights.ref} was made with {method}, and only LoRA adapters can share a base with others, as alignment "
+            "needs. Align its base, or a model that was tuned with LoRA or with whole weights."
+        )
+
+
+def parameter_count(model: nn.Module) -> int:
+    """How many parameters training may change."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def save_adapter(model: PeftModel, folder: Path, base: str, name: str = "default") -> None:
+    """A finished adapter, loadable by plain peft; it names its base by reference, not by a path of this machine."""
+    model.peft_config[name].base_model_name_or_path = base
+    model.save_pretrained(str(folder), selected_adapters=[name])
+    if name != "default":  # peft puts any other in a folder of its own
+        for file in (folder / name).iterdir():
+            file.replace(folder / file.name)
+        (folder / name).rmdir()
 
 
 def _silence_dropout(model: nn.Module) -> None:

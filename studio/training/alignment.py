@@ -12,7 +12,7 @@ from studio.errors import RunError
 from studio.models import Weights
 from studio.specs import Message
 from studio.tasks import Run
-from studio.training.actors import Actors, new_adapter, put_on
+from studio.training.actors import Actors, new_adapter, put_on, save_adapter
 from studio.training.attention import choose_attention
 from studio.training.conversation import encode_prompt, end_of_turn, stop_ids
 from studio.training.decode import Generated
@@ -20,7 +20,6 @@ from studio.training.loading import load_tokenizer, make_room
 from studio.training.logprobs import refuse_reshaped_logits
 from studio.training.ppo import Knobs, Outcome, Score, Trainer, tune
 from studio.training.reward import RewardHead, score_ids
-from studio.training.sft import save_adapter
 
 __all__ = ["Aligned", "align", "attend", "cast", "refuse_other_base", "scorer"]
 

@@ -72,8 +72,11 @@ def hidden_states(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
     ).last_hidden_state
 
 
-def token_logprobs(model: Any, states: Tensor, targets: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-    """log softmax(logits / temperature)[target] with gradient, and the entropy without; both float32 [N].
+def token_logprobs(
+    model: Any, states: Tensor, targets: Tensor, temperature: float = 1.0, *, entropy: bool = True
+) -> tuple[Tensor, Tensor]:
+    """log softmax(logits / temperature)[target] with gradient, and the entropy without (zeros where nobody asks for it);
+    both float32 [N].
 
     `states` is [N, d], the states before the targets, `targets` is [N]. The output layer must be frozen.
     """
@@ -82,7 +85,7 @@ def token_logprobs(model: Any, states: Tensor, targets: Tensor, temperature: flo
     if head.weight.requires_grad:
         raise Unsupported("The output layer of this model is trained, which its log-probabilities do not allow here.")
     found: tuple[Tensor, Tensor] = _TokenLogprobs.apply(
-        states, head.weight, getattr(head, "bias", None), targets, temperature
+        states, head.weight, getattr(head, "bias", None), targets, temperature, entropy
     )
     return found
 
@@ -103,11 +106,17 @@ def refuse_reshaped_logits(config: Any, name: str) -> None:
 class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, temperature: float
+        ctx: Any,
+        states: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        temperature: float,
+        wants_entropy: bool,
     ) -> tuple[Tensor, Tensor]:
         wants_gradient = ctx.needs_input_grad[0]
         logprobs = torch.empty(len(states), device=states.device)
-        entropy = torch.empty_like(logprobs)
+        entropy = torch.zeros_like(logprobs)
         slopes = torch.empty_like(states) if wants_gradient else None  # d logprob / d state, [N, d]
         rows = max(1, _CHUNK_NUMBERS // weight.shape[0])
         for start in range(0, len(states), rows):
@@ -116,9 +125,12 @@ class _TokenLogprobs(torch.autograd.Function):
             total = logits.logsumexp(-1)
             chosen = logits.gather(-1, targets[part, None]).squeeze(-1)
             logprobs[part] = chosen - total
-            shares = logits.sub(total[:, None]).exp_()  # softmax, [rows, vocabulary]
-            # E[logit] as a product of rows: no second table of that size.
-            entropy[part] = total - torch.linalg.vecdot(shares, logits)
+            if not (wants_entropy or slopes is not None):
+                continue
+            # softmax, [rows, vocabulary]; in place of the logits where these are no longer needed
+            shares = (logits.sub(total[:, None]) if wants_entropy else logits.sub_(total[:, None])).exp_()
+            if wants_entropy:  # E[logit] as a product of rows: no second table of that size
+                entropy[part] = total - torch.linalg.vecdot(shares, logits)
             if slopes is not None:
                 expected = shares.to(weight.dtype) @ weight
                 slopes[part] = ((weight[targets[part]] - expected) / temperature).to(slopes.dtype)
@@ -129,4 +141,4 @@ class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (slopes,) = ctx.saved_tensors
-        return (gradients[0][:, None] * slopes).to(slopes.dtype), None, None, None, None
+        return (gradients[0][:, None] * slopes).to(slopes.dtype), None, None, None, None, None

@@ -6,7 +6,7 @@ Steps are far smaller than bf16 can add, and float32 products beside bf16 ones c
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -39,20 +39,24 @@ class Optimizer:
         )
         self._max_grad_norm = max_grad_norm
 
-    def step(self, rate: float) -> float:
+    def step(self, rate: float, then: Callable[[], bool] = lambda: False) -> float:
         """One step at that learning rate; gives the gradient's norm before it was cut, and takes the gradients away.
 
-        When the norm is not a number nothing moves: it is for the caller to count that and to say so.
+        `then` is called after the move, while the gradients are still there; where it changed parameters itself it
+        returns True, and the masters follow. When the norm is not a number nothing moves: it is for the caller to
+        count that and to say so.
         """
         for master, parameter in zip(self._masters, self._parameters, strict=True):
             master.grad = None if parameter.grad is None else parameter.grad.float()
-            parameter.grad = None
         norm = float(torch.nn.utils.clip_grad_norm_(self._masters, self._max_grad_norm))
         if math.isfinite(norm):
             for group in self._adamw.param_groups:
                 group["lr"] = rate
             self._adamw.step()
             self._publish()
+            if then():
+                self._follow()
+        self.forget()
         return norm
 
     def norm(self) -> float:
@@ -63,6 +67,12 @@ class Optimizer:
         """Take the gradients away without a step."""
         for parameter in self._parameters:
             parameter.grad = None
+
+    def _follow(self) -> None:
+        """Take over what somebody else wrote into the parameters; the digits that those cannot hold stay elsewhere."""
+        with torch.no_grad():
+            for master, parameter in zip(self._masters, self._parameters, strict=True):
+                master.copy_(torch.where(master.to(parameter.dtype) == parameter, master, parameter.float()))
 
     def _publish(self) -> None:
         with torch.no_grad():

@@ -28,13 +28,13 @@ from studio.errors import ModelError, RunError
 from studio.models import Weights
 from studio.specs import Message, assistant
 from studio.tasks import Run
-from studio.training.actors import Actors, new_adapter
+from studio.training.actors import Actors, new_adapter, parameter_count, save_adapter
 from studio.training.attention import choose_attention
 from studio.training.conversation import encode_example, encode_prompt
 from studio.training.loading import load_tokenizer, make_room
 from studio.training.logprobs import hidden_states
 from studio.training.optimizer import Optimizer
-from studio.training.sft import Schedule, parameter_count, save_adapter
+from studio.training.sft import Schedule
 
 __all__ = [
     "Knobs",

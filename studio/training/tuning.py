@@ -1,12 +1,13 @@
-"""From weights and conversations to a LoRA adapter in the run's folder."""
+"""From weights and conversations to a tuned model in the run's folder, by whatever method."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from studio.errors import RunError
@@ -14,49 +15,50 @@ from studio.models import Weights
 from studio.specs import Message, Sampling
 from studio.tasks import Run
 from studio.training import sft
-from studio.training.actors import new_adapter
 from studio.training.attention import choose_attention
-from studio.training.conversation import encode_example, encode_prompt, stop_ids
+from studio.training.conversation import Example, encode_example, encode_prompt, stop_ids
 from studio.training.decode import generate
 from studio.training.loading import load_tokenizer, make_room
+from studio.training.method import Method
+from studio.training.methods import Learner, learner
 
 __all__ = ["Knobs", "Trained", "train"]
 
-_SHOWN = 2  # validation prompts answered while the run goes on
+_SHOWN = 3  # prompts that are answered while the run goes on
 _SHOWN_TOKENS = 90
 
 
 @dataclass(frozen=True)
 class Knobs:
-    rank: int
-    alpha: int
+    """What every method is told. `schedule` says how the steps are taken; longer records are left out, not cut."""
+
+    schedule: sft.Schedule
     max_length: int
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    seed: int
 
 
 @dataclass(frozen=True)
 class Trained:
+    """Figures of a run; `finished` is False when it stopped on request."""
+
     finished: bool
     new_parameters: int
-    validation_loss: float | None
-    validation_loss_before: float | None
+    learned_tokens: int
     left_out: int
+    outcome: sft.Outcome
 
 
 def train(
     weights: Weights,
     train_rows: Sequence[list[Message]],
     validation_rows: Sequence[list[Message]],
+    method: Method,
     knobs: Knobs,
     run: Run,
 ) -> Trained:
-    """Tune and leave the adapter in `run.output / "model"`. Raises RunError when nothing would be learned."""
+    """Tune and leave the model in `run.output / "model"`. Raises RunError when nothing would be learned."""
     run.say("Reading the records.")
     tokenizer = load_tokenizer(weights)
-    longest = min(knobs.max_length, weights.window)
+    longest, schedule = min(knobs.max_length, weights.window), knobs.schedule
     training = [encode_example(tokenizer, row) for row in train_rows]
     kept = [e for e in training if len(e.ids) <= longest]
     validation = [e for e in (encode_example(tokenizer, r) for r in validation_rows) if len(e.ids) <= longest]
@@ -68,55 +70,58 @@ def train(
         )
     make_room(run, weights)
     run.say("Loading the model.")
-    torch.manual_seed(knobs.seed)
-    model = new_adapter(weights, knobs.rank, knobs.alpha)
-    choose_attention(model, knobs.batch_size, max(len(e.ids) for e in kept))
-    show = _Samples(model, tokenizer, validation_rows, run) if validation_rows else None
-    run.say(
-        f"Learning from {len(kept)} records; every one comes {knobs.epochs} times."
-        if knobs.epochs > 1
-        else f"Learning from {len(kept)} records."
-    )
-    outcome = sft.tune(
-        model,
-        kept,
-        validation,
-        sft.Schedule(knobs.epochs, knobs.batch_size, knobs.learning_rate, seed=knobs.seed),
-        run,
-        pad=tokenizer.pad_token_id or 0,
-        each_epoch=show.ask if show else lambda step: None,
-    )
+    torch.manual_seed(schedule.seed)
+    steps = len(sft.plan([len(e.ids) for e in kept], schedule))
+    pupil = learner(weights, method, steps=steps)
+    choose_attention(pupil.model, schedule.batch_size, max(len(e.ids) for e in kept))
+    shown = _Samples(pupil, tokenizer, validation_rows or train_rows, run)
+    run.say(_beginning(len(kept), len(training), schedule.epochs))
+    outcome = sft.tune(pupil, kept, validation, schedule, run, pad=tokenizer.pad_token_id or 0, show=shown.answer)
     if outcome.finished:
-        run.say("Saving the adapter.")
-        sft.save_adapter(model, run.output / "model", str(weights.ref))
-    return Trained(
-        outcome.finished,
-        sft.parameter_count(model),
-        outcome.validation_loss,
-        outcome.validation_loss_before,
-        len(training) - len(kept),
-    )
+        run.say("Saving the model.")
+        pupil.save(run.output / "model")
+    left_out = len(training) - len(kept)
+    return Trained(outcome.finished, pupil.size, _learned(kept), left_out, outcome)
+
+
+def _beginning(kept: int, all_of_them: int, epochs: int) -> str:
+    times = f"; every one comes {epochs} times" if epochs > 1 else ""
+    left = f" {all_of_them - kept:,} are too long and stay out." if kept < all_of_them else ""
+    return f"Learning from {kept:,} records{times}.{left}"
+
+
+def _learned(examples: Sequence[Example]) -> int:
+    return sum(e.learned for e in examples)
 
 
 class _Samples:
-    """The same few validation prompts, answered by the base once and by the tuned model after every epoch."""
+    """The same few prompts, answered by the base before the first step and by the tuned model at every look."""
 
     def __init__(
-        self, model: PeftModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[list[Message]], run: Run
+        self, pupil: Learner, tokenizer: PreTrainedTokenizerBase, rows: Sequence[list[Message]], run: Run
     ) -> None:
-        self._model, self._tokenizer, self._run = model, tokenizer, run
+        self._pupil, self._tokenizer, self._run = pupil, tokenizer, run
         self._questions = [row[-2].content for row in rows[:_SHOWN]]
         self._prompts = [encode_prompt(tokenizer, row[:-1]) for row in rows[:_SHOWN]]
-        self._base: list[str] = []
+        self._base = self._of_the_base()
 
-    def ask(self, step: int) -> None:
-        if not self._base:
-            with self._model.disable_adapter():
-                self._base = self._answers()
+    def answer(self, step: int) -> None:
         for question, base, tuned in zip(self._questions, self._base, self._answers(), strict=True):
             self._run.sample(step, question, base=base, tuned=tuned)
 
+    def _of_the_base(self) -> list[str]:
+        """Asked once, before anything is learned; a resumed run reads what was said then."""
+        kept = self._run.output / "before.json"
+        if kept.is_file():
+            said: list[Any] = json.loads(kept.read_text(encoding="utf-8"))
+            if len(said) == len(self._prompts):
+                return [str(text) for text in said]
+        answers = self._answers()
+        kept.write_text(json.dumps(answers, ensure_ascii=False), encoding="utf-8")
+        return answers
+
     def _answers(self) -> list[str]:
-        self._model.eval()
-        made = generate(self._model, self._prompts, Sampling(max_tokens=_SHOWN_TOKENS), stop_ids(self._tokenizer))
+        self._pupil.model.eval()
+        sampling = Sampling(max_tokens=_SHOWN_TOKENS)
+        made = generate(self._pupil.reading(), self._prompts, sampling, stop_ids(self._tokenizer))
         return [str(self._tokenizer.decode(g.ids, skip_special_tokens=True)).strip() for g in made]

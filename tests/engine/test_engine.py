@@ -13,7 +13,7 @@ import pytest
 
 from studio.backends import LocalBackend
 from studio.engine.client import EngineClient
-from studio.errors import EngineLost, ModelError, StorageError, Unsupported
+from studio.errors import EngineLost, ModelError, StorageError
 from studio.models import Weights, resolve
 from studio.processes import alive, wait_until
 from studio.specs import ModelRef, Sampling, user
@@ -174,9 +174,11 @@ async def test_an_adapter_that_was_trained_again_is_read_again(engine, tiny_weig
     assert before.text != after.text
 
 
-async def test_an_adapter_that_is_not_lora_is_refused_by_name(engine, tiny_weights, tiny_ia3, backend):
-    with pytest.raises(Unsupported, match="run:1 was trained with IA3; the engine serves LoRA"):
-        await LocalBackend(with_adapter(tiny_weights, tiny_ia3), engine).complete([QUESTION], Sampling())
+async def test_an_adapter_that_is_not_lora_answers_too(engine, tiny_weights, tiny_ia3, backend):
+    sampling = Sampling(max_tokens=12)
+    [base] = await backend.complete([QUESTION], sampling)
+    [tuned] = await LocalBackend(with_adapter(tiny_weights, tiny_ia3), engine).complete([QUESTION], sampling)
+    assert tuned.text != base.text
     assert await backend.complete([QUESTION], Sampling(max_tokens=1))
 
 

@@ -12,10 +12,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, RobertaConfig, RobertaForC
 from studio.errors import ModelError
 from studio.models import Weights
 from studio.specs import ModelRef, Sampling
-from studio.training.actors import Actors, new_adapter, put_on
+from studio.training.actors import Actors, new_adapter, put_on, save_adapter
 from studio.training.decode import generate
 from studio.training.logprobs import hidden_states
-from studio.training.sft import save_adapter
 from tests.training.toys import WORDS, cast, llama, one_thread  # noqa: F401 (one_thread is a fixture)
 
 pytestmark = pytest.mark.usefixtures("one_thread")

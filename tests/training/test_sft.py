@@ -12,11 +12,15 @@ from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from studio.errors import RunError
-from studio.specs import assistant, user
+from studio.models import Weights
+from studio.specs import ModelRef, assistant, user
+from studio.training.actors import save_adapter
 from studio.training.conversation import MASKED, Example, encode_example
-from studio.training.sft import Schedule, collate, learned_loss, plan, save_adapter, tune
+from studio.training.methods import Learner
+from studio.training.sft import Schedule, collate, learned_loss, looks, plan, tune
 from tests.memory_run import MemoryRun
 
+WEIGHTS = Weights(ModelRef("dir:toy"), Path("toy"), None, "", 2048, "")
 SCHEDULE = Schedule(epochs=3, batch_size=4, learning_rate=1e-2, seed=3)
 WORDS = "one two three four five six seven eight nine fox dog hello Paris".split()
 
@@ -72,7 +76,7 @@ def test_tuning_moves_the_adapter_and_leaves_the_base(model, examples, tmp_path)
     base_before = {n: p.detach().clone() for n, p in model.named_parameters() if not p.requires_grad}
     before = adapter(model)
     run = MemoryRun(tmp_path)
-    outcome = tune(model, examples[:16], examples[16:], SCHEDULE, run, pad=2)
+    outcome = tune(Learner(model, WEIGHTS), examples[:16], examples[16:], SCHEDULE, run, pad=2)
     assert outcome.finished
     assert outcome.steps == 12
     assert outcome.validation_loss < outcome.validation_loss_before
@@ -82,12 +86,12 @@ def test_tuning_moves_the_adapter_and_leaves_the_base(model, examples, tmp_path)
 
 def test_a_stopped_and_resumed_run_ends_where_an_undisturbed_one_does(model, examples, tmp_path):
     twin = copy.deepcopy(model)
-    tune(twin, examples, [], SCHEDULE, MemoryRun(tmp_path / "whole"), pad=2)
+    tune(Learner(twin, WEIGHTS), examples, [], SCHEDULE, MemoryRun(tmp_path / "whole"), pad=2)
     run = MemoryRun(tmp_path / "parts", stop_after=7)
     fresh = copy.deepcopy(model)
-    assert not tune(model, examples, [], SCHEDULE, run, pad=2).finished
+    assert not tune(Learner(model, WEIGHTS), examples, [], SCHEDULE, run, pad=2).finished
     run.stop_after = None
-    assert tune(fresh, examples, [], SCHEDULE, run, pad=2).finished
+    assert tune(Learner(fresh, WEIGHTS), examples, [], SCHEDULE, run, pad=2).finished
     assert [step for step, _ in run.logged] == list(range(1, 19))
     for name, value in adapter(twin).items():
         assert torch.equal(value, adapter(fresh)[name]), name
@@ -95,7 +99,7 @@ def test_a_stopped_and_resumed_run_ends_where_an_undisturbed_one_does(model, exa
 
 def test_a_checkpoint_holds_a_loadable_adapter_and_no_pickle(model, tiny, examples, tmp_path):
     run = MemoryRun(tmp_path, stop_after=2)
-    tune(model, examples, [], SCHEDULE, run, pad=2)
+    tune(Learner(model, WEIGHTS), examples, [], SCHEDULE, run, pad=2)
     folder = run.last_checkpoint()
     loaded = PeftModel.from_pretrained(copy.deepcopy(tiny), str(folder / "model"))
     ids, mask, _ = collate(examples[:3], pad=2)
@@ -112,7 +116,7 @@ def test_bf16_weights_learn_through_float32_masters(tiny, examples, tmp_path):
     # Steps this small vanish when they are added in bf16: a weight of 0.1 has neighbours 0.0005 away.
     slow = Schedule(epochs=8, batch_size=4, learning_rate=5e-5)
     before = adapter(model)
-    outcome = tune(model, examples, [], slow, MemoryRun(tmp_path), pad=2)
+    outcome = tune(Learner(model, WEIGHTS), examples, [], slow, MemoryRun(tmp_path), pad=2)
     assert outcome.finished
     moved = [n for n, p in adapter(model).items() if not torch.equal(before[n], p)]
     assert any("lora_A" in name for name in moved)
@@ -122,23 +126,23 @@ def test_bf16_weights_learn_through_float32_masters(tiny, examples, tmp_path):
 def test_nothing_to_learn_is_refused(model, examples, tmp_path):
     masked = [Example(e.ids, [MASKED] * len(e.ids)) for e in examples]
     with pytest.raises(RunError, match="Nothing would be learned"):
-        tune(model, masked, [], SCHEDULE, MemoryRun(tmp_path), pad=2)
+        tune(Learner(model, WEIGHTS), masked, [], SCHEDULE, MemoryRun(tmp_path), pad=2)
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_records(model, examples, tmp_path):
     with torch.no_grad():
         model.get_base_model().get_output_embeddings().weight.fill_(float("nan"))
     with pytest.raises(RunError, match=r"loss became nan at step 1 \(records \["):
-        tune(model, examples, [], SCHEDULE, MemoryRun(tmp_path), pad=2)
+        tune(Learner(model, WEIGHTS), examples, [], SCHEDULE, MemoryRun(tmp_path), pad=2)
 
 
 def test_a_damaged_checkpoint_is_named(model, examples, tmp_path):
     run = MemoryRun(tmp_path, stop_after=2)
-    tune(model, examples, [], SCHEDULE, run, pad=2)
+    tune(Learner(model, WEIGHTS), examples, [], SCHEDULE, run, pad=2)
     (run.last_checkpoint() / "optimizer.safetensors").write_bytes(b"\x00" * 40)
     run.stop_after = None
     with pytest.raises(RunError, match="checkpoint step-2 of run 1 cannot be read"):
-        tune(model, examples, [], SCHEDULE, run, pad=2)
+        tune(Learner(model, WEIGHTS), examples, [], SCHEDULE, run, pad=2)
 
 
 def test_the_learning_rate_warms_up_and_ends_at_a_tenth():
