@@ -6,6 +6,7 @@ The list is HTML with one button per row rather than a grid: fifty rows at most,
 from __future__ import annotations
 
 import html
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,10 +29,11 @@ from components.frame import (
     progress,
     user_of,
 )
+from components.jobs_settings import queue_bar, waiting_in_queue, webhook_fold
 from components.picking import pick_list, picked, rows_to_pick
 from studio.errors import InputError, NotFound, StudioError
-from studio.jobs.actions import Action, ahead_of, legal_actions, log_tail, perform
-from studio.store import Job, JobEvent
+from studio.jobs.actions import Action, again, ahead_of, legal_actions, log_tail, note_job, perform
+from studio.store import Job, JobEvent, Note
 from studio.workspace import Workspace
 
 __all__ = ["JobsWidgets", "build"]
@@ -46,6 +48,8 @@ _ACTIONS: dict[Action, str] = {
     "hold": "Hold",
     "release": "Release",
     "first": "Run first",
+    "up": "Move up",
+    "down": "Move down",
     "cancel": "Cancel",
 }
 _PUBLIC = ("pause", "cancel", "resume")
@@ -87,10 +91,13 @@ def build(workspace: Workspace) -> JobsWidgets:
             gr.Textbox("", label=label, visible="hidden")
             for label in ("Job shown", "List painted", "Job painted", "Answer")
         )
+        key = gr.Textbox("", label="Key of the next run")
     empty = empty_state("No job has run yet. Tuning and comparing start them.", "Tune a model", visible=False)
     with gr.Row(elem_classes=["jobs-columns"], equal_height=False, visible=False) as columns:
         with gr.Column(scale=3, min_width=520):
+            queue = queue_bar(workspace)
             rows = pick_list("Jobs, newest first", elem_id="job-list")
+            webhook_fold(workspace)
         with gr.Column(scale=2, min_width=420, elem_classes=["card", "job-detail"]):
             head = markup(label="The job that is open")
             with gr.Row(elem_classes=["actions"]):
@@ -105,10 +112,14 @@ def build(workspace: Workspace) -> JobsWidgets:
                     )
                     for name, words in _ACTIONS.items()
                 }
+                rerun = gr.Button("Run again", visible=False, min_width=0, scale=0, elem_id="job-again")
+            with gr.Row(equal_height=True):
+                note = gr.Textbox("", label="Note", placeholder="What you want to remember of it", scale=1)
+                add_note = gr.Button("Add note", size="sm", min_width=0, scale=0, elem_id="job-note")
             body = markup(label="Facts, log and events")
 
-    detail_outputs = [head, *buttons.values(), body]
-    look_outputs = [shown, listed, opened, empty.box, columns, rows, *detail_outputs]
+    detail_outputs = [head, *buttons.values(), rerun, key, body]
+    look_outputs = [shown, listed, opened, empty.box, columns, rows, *queue.outputs, *detail_outputs]
 
     def look(job_id: str, was_listed: str, was_opened: str) -> list[Any]:
         """The list and the open job, as far as they moved. Runs outside the queue too, so it never raises."""
@@ -116,10 +127,13 @@ def build(workspace: Workspace) -> JobsWidgets:
             jobs = workspace.store.jobs(limit=_LISTED)
             job = _open_job(workspace, job_id, jobs)
             number = str(job.id) if job else ""
-            now_listed = f"{sum(j.change for j in jobs)}:{len(jobs)}:{number}"
+            line, waiting = workspace.store.queue_of("train"), waiting_in_queue(workspace)
+            now_listed = f"{sum(j.change for j in jobs)}:{len(jobs)}:{number}:{line}:{waiting}"
             log = log_tail(workspace.path, job.id, _LOG_LINES) if job else ""
-            now_opened = f"{number}:{job.change}:{hash(log)}" if job else ""
-            table = gr.skip() if now_listed == was_listed else _list_html(jobs, number)
+            now_opened = f"{number}:{job.change}:{line.stopped}:{hash(log)}" if job else ""
+            table = [_list_html(jobs, number), *queue.values(line, waiting)]
+            if now_listed == was_listed:
+                table = [gr.skip()] * len(table)
             detail = [gr.skip()] * len(detail_outputs) if now_opened == was_opened else _detail(workspace, job, log)
             return [
                 number,
@@ -127,12 +141,12 @@ def build(workspace: Workspace) -> JobsWidgets:
                 now_opened,
                 gr.Column(visible=not jobs),
                 gr.Row(visible=bool(jobs)),
-                table,
+                *table,
                 *detail,
             ]
         except StudioError as error:
             skipped = [gr.skip()] * (len(look_outputs) - 1 - len(detail_outputs))
-            wrong = [notice(str(error), "bad"), *[gr.Button(visible=False)] * len(buttons), ""]
+            wrong = [notice(str(error), "bad"), *[gr.Button(visible=False)] * (len(buttons) + 1), "", ""]
             return ["", *skipped, *wrong]
 
     look_now: dict[str, Any] = {
@@ -165,6 +179,19 @@ def build(workspace: Workspace) -> JobsWidgets:
             api_visibility="public" if name in _PUBLIC else "private",
             show_progress="hidden",
         ).then(**look_now)
+
+    def run_job_again(job_id: str, client_key: str, request: gr.Request) -> str:
+        by = user_of(request)
+        return str(again(workspace.store, workspace.path, _number(job_id), by=by, client_key=client_key or None).id)
+
+    def add_job_note(job_id: str, text: str, request: gr.Request) -> str:
+        note_job(workspace.store, _number(job_id), text, by=user_of(request))
+        return ""
+
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    rerun.click(handler(run_job_again), [shown, key], shown, **quiet).success(**look_now)
+    add_note.click(handler(add_job_note), [shown, note], note, api_name="note_job", **quiet).success(**look_now)
+    note.submit(handler(add_job_note), [shown, note], note, api_name="submit_job_note", **quiet).success(**look_now)
 
     def jobs_list(limit: int = _LISTED) -> list[dict[str, Any]]:
         """The newest jobs, newest first."""
@@ -229,9 +256,7 @@ def _clock(at: float | None) -> str:
 
 
 def _took(job: Job) -> str:
-    if job.started_at is None:
-        return "–"
-    return duration((job.ended_at or time.time()) - job.started_at)
+    return duration(job.took) if job.took else "–"
 
 
 # -- the open job ----------------------------------------------------------------------------------------------
@@ -239,10 +264,13 @@ def _took(job: Job) -> str:
 
 def _detail(workspace: Workspace, job: Job | None, log: str) -> list[Any]:
     if job is None:
-        return ["", *[gr.Button(visible=False)] * len(_ACTIONS), ""]
+        return ["", *[gr.Button(visible=False)] * (len(_ACTIONS) + 1), "", ""]
     legal = legal_actions(job, workspace.path)
     shown = [gr.Button(visible=name in legal, interactive=name in legal) for name in _ACTIONS]
-    return [_head_html(workspace, job), *shown, _body_html(workspace, job, log)]
+    can_repeat = job.is_over and job.state != "paused"
+    shown.append(gr.Button(visible=can_repeat, interactive=can_repeat))
+    # Fresh whenever the job is painted: a double press sends the same key twice, and that is one run.
+    return [_head_html(workspace, job), *shown, secrets.token_hex(8), _body_html(workspace, job, log)]
 
 
 def _head_html(workspace: Workspace, job: Job) -> str:
@@ -261,6 +289,8 @@ def _head_html(workspace: Workspace, job: Job) -> str:
 
 
 def _state_words(workspace: Workspace, job: Job) -> str:
+    if job.state == "queued" and (why := workspace.store.queue_of(job.lane).stopped):
+        return f"Waits, because its queue is stopped: {why}"
     if job.state == "queued":
         before = ahead_of(workspace.store, job)
         return f"Waits for its turn: {before} before it." if before else "Waits for its turn: it is next."
@@ -299,9 +329,18 @@ def _body_html(workspace: Workspace, job: Job, log: str) -> str:
     tail = f'<pre tabindex="0" role="log" aria-label="Log of run {job.id}"><code>{html.escape(log)}</code></pre>'
     log_html = tail if log else '<p class="quiet">Nothing was written yet.</p>'
     return (
-        f"{facts(about)}<h3>Log <small>last {_LOG_LINES} lines</small></h3>{log_html}"
+        f"{facts(about)}{_notes_html(workspace.store.notes(job.id))}<h3>Log <small>last {_LOG_LINES} lines</small></h3>{log_html}"
         f"<h3>What happened</h3>{_events_html(workspace.store.job_events(job.id))}"
     )
+
+
+def _notes_html(notes: list[Note]) -> str:
+    lines = [
+        f"<li><time>{_clock(note.created_at)}</time> <span>{html.escape(note.text)} "
+        f'<span class="quiet">{html.escape(note.author)}</span></span></li>'
+        for note in reversed(notes)
+    ]
+    return f'<h3>Notes</h3><ol class="events">{"".join(lines)}</ol>' if lines else ""
 
 
 def _events_html(events: list[JobEvent]) -> str:
@@ -324,7 +363,15 @@ def _event_words(event: JobEvent) -> str:
         case "checkpoint":
             return f"Saved {payload.get('name', 'a checkpoint')}"
         case "note":
+            return "" if payload.get("by") else str(payload.get("text", ""))  # what people wrote stands above
+        case "told":
             return str(payload.get("text", ""))
+        case "moved":
+            who = f" by {payload['by']}" if payload.get("by") else ""
+            return f"Moved {payload['to']}{who}"
+        case "origin":
+            knobs = ", ".join(f"{name} {now}" for name, (_, now) in payload.get("changes", {}).items())
+            return f"Repeats run {payload['run']}{f' with {knobs}' if knobs else ''}"
         case "sample":
             return f"Sample answers at step {payload.get('step', '?')}"
         case _:

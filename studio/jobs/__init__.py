@@ -2,7 +2,9 @@
 
 from studio.jobs.actions import legal_actions, perform
 from studio.jobs.figures import Figures
+from studio.jobs.manifest import Manifest
 from studio.jobs.registry import recipes, task_from, task_kinds
+from studio.jobs.repeating import again, manifest_of, read_manifest, repeat
 from studio.jobs.supervisor import (
     Deadlines,
     Supervisor,
@@ -13,20 +15,27 @@ from studio.jobs.supervisor import (
     run_folder,
     run_here,
 )
+from studio.jobs.telling import set_webhook
 
 __all__ = [
     "Deadlines",
     "Figures",
+    "Manifest",
     "Supervisor",
+    "again",
     "app_holder",
     "claim_workspace",
     "legal_actions",
+    "manifest_of",
     "perform",
     "queue",
+    "read_manifest",
     "recipes",
+    "repeat",
     "resume",
     "run_folder",
     "run_here",
+    "set_webhook",
     "task_from",
     "task_kinds",
 ]

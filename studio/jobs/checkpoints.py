@@ -15,10 +15,10 @@ from pathlib import Path
 
 from studio.errors import RunError
 
-__all__ = ["Checkpoints", "sync_tree"]
+__all__ = ["SEAL", "Checkpoints", "damage", "sync_tree"]
 
 _NAME = re.compile(r"step-(\d+)")
-_SEAL = "checkpoint.json"
+SEAL = "checkpoint.json"
 
 
 class Checkpoints:
@@ -90,9 +90,9 @@ def damage(folder: Path) -> str:
     if not folder.is_dir():
         return "it is missing"
     try:
-        files = json.loads((folder / _SEAL).read_text(encoding="utf-8"))["files"]
+        files = json.loads((folder / SEAL).read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError):
-        return f"its {_SEAL} is missing or damaged"
+        return f"its {SEAL} is missing or damaged"
     for name, digest in files.items():
         try:
             if _digest(folder / name) != digest:
@@ -111,7 +111,7 @@ def sync_tree(folder: Path) -> None:
 
 def _seal(folder: Path) -> None:
     files = {str(path.relative_to(folder)): _digest(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-    (folder / _SEAL).write_text(json.dumps({"files": files}, indent=2), encoding="utf-8")
+    (folder / SEAL).write_text(json.dumps({"files": files}, indent=2), encoding="utf-8")
 
 
 def _digest(path: Path) -> str:

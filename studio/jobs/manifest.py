@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from studio.errors import RunError
 from studio.jobs.registry import task_from
+from studio.models.files import sha256, weight_files
+from studio.settings import Settings
 from studio.specs import ModelRef, SnapshotRef
 from studio.store import Job, Store
 from studio.tasks import Task
 
-__all__ = ["Manifest"]
+__all__ = ["Manifest", "Origin", "adapter_digest", "machine", "versions"]
 
 _PACKAGES = (
     "ladder-studio",
@@ -35,8 +38,43 @@ _PACKAGES = (
 )
 
 
+class Origin(BaseModel):
+    """The run that another repeats, and what that one stood on.
+
+    `changes` holds field -> [then, now]. When `is_held`, other weights are refused; else they are only told of.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    run: int
+    is_from_elsewhere: bool = False
+    is_held: bool = True
+    changes: dict[str, list[Any]] = {}
+    checkpoint: str = Field("", description="Of that run; the repetition goes on from there.")
+    models: dict[str, str] = {}
+    adapters: dict[str, str] = {}
+    snapshots: dict[str, str] = {}
+
+    @classmethod
+    def of(cls, manifest: Manifest, changes: Mapping[str, list[Any]], *, is_from_elsewhere: bool = False) -> Origin:
+        return cls(
+            run=manifest.run,
+            is_from_elsewhere=is_from_elsewhere,
+            is_held=not changes,
+            changes=dict(changes),
+            models=manifest.models,
+            adapters=manifest.adapters,
+            snapshots=manifest.snapshots,
+        )
+
+    @property
+    def name(self) -> str:
+        """As people call it."""
+        return f"run {self.run} of the manifest" if self.is_from_elsewhere else f"run {self.run}"
+
+
 class Manifest(BaseModel):
-    """One run's facts. `models` and `snapshots` hold references and digests."""
+    """One run's facts. `models`, `adapters` and `snapshots` hold references and digests."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -47,14 +85,19 @@ class Manifest(BaseModel):
     created_at: float
     seed: int | None = None
     models: dict[str, str] = Field({}, description="SHA-256 of the base's weights; filled in by the worker.")
+    adapters: dict[str, str] = Field({}, description="SHA-256 of what a base of ours puts on the weights.")
     snapshots: dict[str, str] = {}
+    licences: dict[str, str] = Field({}, description="Of the snapshots.")
     versions: dict[str, str] = {}
+    machine: dict[str, str] = {}
+    origin: Origin | None = None
 
     @classmethod
-    def of(cls, job: Job, store: Store) -> Manifest:
+    def of(cls, job: Job, store: Store, settings: Settings | None = None) -> Manifest:
         """The facts known before the start. The worker adds the weights' hashes: reading takes a while."""
         task = task_from(job.kind, job.task)
         named = set(_references(task))
+        frozen = [store.snapshot(ref) for ref in sorted(named) if isinstance(ref, SnapshotRef)]
         return cls(
             run=job.id,
             kind=job.kind,
@@ -63,8 +106,11 @@ class Manifest(BaseModel):
             created_at=job.created_at,
             seed=getattr(task, "seed", None),
             models={ref: "" for ref in sorted(named) if isinstance(ref, ModelRef)},
-            snapshots={ref: store.snapshot(ref).digest for ref in sorted(named) if isinstance(ref, SnapshotRef)},
-            versions=_versions(),
+            snapshots={str(snapshot.ref): snapshot.digest for snapshot in frozen},
+            licences={str(snapshot.ref): snapshot.licence for snapshot in frozen},
+            versions=versions(),
+            machine=machine(settings or Settings()),
+            origin=Origin.model_validate(job.origin) if job.origin else None,
         )
 
     @classmethod
@@ -96,7 +142,39 @@ class Manifest(BaseModel):
                 f"({before[:12]} then, {digest[:12]} now). "
                 "Put the old weights back to resume it, or start a new run."
             )
+        self._hold(ref, digest, self.origin.models if self.origin else {})
         return self.model_copy(update={"models": {**self.models, ref: digest}})
+
+    def with_adapter(self, ref: str, digest: str) -> Manifest:
+        """The same with the digest of what a run put on its base; refuses another one like `with_model`."""
+        before = self.adapters.get(ref, "")
+        if before not in ("", digest):
+            raise RunError(
+                f"{ref} changed since run {self.run} began ({before[:12]} then, {digest[:12]} now). "
+                "Put its files back to resume it, or start a new run."
+            )
+        self._hold(ref, digest, self.origin.adapters if self.origin else {})
+        return self.model_copy(update={"adapters": {**self.adapters, ref: digest}})
+
+    def differs(self) -> list[str]:
+        """What this run stands on that the run it repeats did not, in sentences."""
+        if self.origin is None:
+            return []
+        then = {**self.origin.models, **self.origin.adapters, **self.origin.snapshots}
+        now = {**self.models, **self.adapters, **self.snapshots}
+        return [
+            f"{ref} is not what {self.origin.name} stood on ({then[ref][:12]} then, {digest[:12]} now)."
+            for ref, digest in now.items()
+            if then.get(ref) and digest and then[ref] != digest
+        ]
+
+    def _hold(self, ref: str, digest: str, then: Mapping[str, str]) -> None:
+        """A repetition without changes stands on the same weights, or on none."""
+        if self.origin and self.origin.is_held and then.get(ref, "") not in ("", digest):
+            raise RunError(
+                f"The weights of {ref} are not those that {self.origin.name} was made from "
+                f"({then[ref][:12]} then, {digest[:12]} now). Put the old weights back, or start a new run."
+            )
 
     def build(self) -> Task:
         return task_from(self.kind, self.task)
@@ -116,7 +194,8 @@ def _references(value: Any) -> Iterator[ModelRef | SnapshotRef]:
             yield from _references(item)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """What is installed here of that which a run's figures depend on."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -124,3 +203,14 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def machine(settings: Settings) -> dict[str, str]:
+    """What else the last digits of a model may depend on."""
+    cores = str(len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else str(os.cpu_count())
+    return {"processor": platform.machine(), "system": platform.system(), "threads": str(settings.threads or cores)}
+
+
+def adapter_digest(folder: Path) -> str:
+    """SHA-256 over an adapter's files. Computed each time: they are small, and no file is left beside them."""
+    return hashlib.sha256("\n".join(sha256(file) for file in weight_files(folder)).encode()).hexdigest()

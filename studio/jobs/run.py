@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -12,8 +13,8 @@ from typing import Any, Literal, TypeVar
 from studio.backends import Backend, open_backend
 from studio.engine.client import EngineClient
 from studio.errors import RunError, StorageError, StudioError
-from studio.jobs.checkpoints import Checkpoints
-from studio.jobs.manifest import Manifest
+from studio.jobs.checkpoints import SEAL, Checkpoints, damage
+from studio.jobs.manifest import Manifest, adapter_digest
 from studio.models import Weights, resolve
 from studio.settings import Settings
 from studio.specs import ModelRef
@@ -52,6 +53,7 @@ class StopWatch(threading.Thread):
         super().__init__(name="stop-watch", daemon=True)
         self._store, self._job_id, self._attempt = store, job_id, attempt
         self._closing = threading.Event()
+        self._began = time.monotonic()
         self.wanted: Literal["", "pause", "cancel"] = ""
         self.is_stale = False
 
@@ -61,7 +63,7 @@ class StopWatch(threading.Thread):
             try:
                 self.look()
                 if time.monotonic() - beat_at >= _BEAT_SECONDS:
-                    self._store.beat(self._job_id, self._attempt)
+                    self._store.beat(self._job_id, self._attempt, self.seconds)
                     beat_at = time.monotonic()
             except StorageError as error:
                 print(f"The heartbeat was refused: {error}", flush=True)
@@ -69,6 +71,11 @@ class StopWatch(threading.Thread):
                 print(error, flush=True)
                 self.is_stale, self.wanted = True, "cancel"
                 return
+
+    @property
+    def seconds(self) -> float:
+        """How long the attempt has worked, by a clock that nobody sets."""
+        return time.monotonic() - self._began
 
     def look(self) -> None:
         """Ask the database now."""
@@ -98,6 +105,7 @@ class WorkerRun(Run):
         self.checkpoints = Checkpoints(self.output)
         self.manifest = manifest
         self.stop_was_seen = False
+        self.step = 0
         self._workspace = workspace
         self._stop = stop
         self._engine = EngineClient(settings, workspace)
@@ -110,6 +118,8 @@ class WorkerRun(Run):
     def weights(self, ref: ModelRef) -> Weights:
         weights = resolve(ref, settings=self.settings, store=self.store, workspace=self._workspace)
         manifest = self.manifest.with_model(ref, weights.digest)
+        if weights.adapter is not None:
+            manifest = manifest.with_adapter(ref, adapter_digest(weights.adapter))
         if manifest != self.manifest:
             manifest.write(self.output)
             self.manifest = manifest
@@ -120,11 +130,23 @@ class WorkerRun(Run):
 
     def snapshot(self, ref: str) -> list[dict[str, Any]]:
         snapshot = self.store.snapshot(ref)
-        if self.manifest.snapshots.get(ref, snapshot.digest) != snapshot.digest:
-            raise RunError(f"{ref} is not the snapshot that run {self.id} began with. Start a new run on it.")
+        began = self.manifest.snapshots.get(ref, snapshot.digest)
+        if began != snapshot.digest:
+            purged = ": records were purged from it since" if snapshot.purged_at else ""
+            raise RunError(
+                f"{ref} is not what run {self.id} began with{purged} ({began[:12]} then, {snapshot.digest[:12]} now). "
+                "Run it again to learn from what is left."
+            )
         return read_rows(self._workspace, snapshot)
 
+    def tell_differences(self) -> None:
+        """Say where a repetition does not stand on what the first run did."""
+        if self.attempt == 1:
+            for sentence in self.manifest.differs():
+                self._event("note", {"text": sentence})
+
     def log(self, step: int, total: int | None = None, **metrics: float) -> None:
+        self.step = step
         patiently(lambda: self.store.log_metrics(self.id, self.attempt, step, total, metrics))
 
     def say(self, sentence: str) -> None:
@@ -149,13 +171,30 @@ class WorkerRun(Run):
 
     def last_checkpoint(self) -> Path | None:
         if self.attempt == 1:
-            return None
+            return self._inherited()
         saved = self.store.job_events(self.id, kinds=["checkpoint"])
         folder, sentence = self.checkpoints.resume_from(saved[-1].payload["name"] if saved else None)
         if sentence:
             self._event("note", {"text": sentence})
             self.say(sentence)
-        return folder
+        return folder or self._inherited()
+
+    def _inherited(self) -> Path | None:
+        """A copy of the checkpoint of another run that this one goes on from."""
+        origin = self.manifest.origin
+        if origin is None or not origin.checkpoint:
+            return None
+        theirs = self._workspace / "runs" / str(origin.run) / "checkpoints" / origin.checkpoint
+        if wrong := damage(theirs):
+            raise RunError(
+                f"Checkpoint {origin.checkpoint} of {origin.name} cannot be gone on from: {wrong}. "
+                "Put it back from a backup, or run it again from the beginning."
+            )
+        part = self.checkpoint(int(origin.checkpoint.removeprefix("step-")))
+        shutil.copytree(theirs, part, dirs_exist_ok=True, ignore=shutil.ignore_patterns(SEAL))
+        self.publish(part)
+        self._event("note", {"text": f"Goes on from {origin.checkpoint} of {origin.name}."})
+        return self.checkpoints.newest()
 
     def _event(self, kind: str, payload: dict[str, Any]) -> None:
         patiently(lambda: self.store.add_event(self.id, self.attempt, kind, payload))

@@ -28,6 +28,7 @@ from typing import Literal, get_args
 from studio.errors import Conflict, RunError, StudioError
 from studio.jobs.checkpoints import Checkpoints
 from studio.jobs.manifest import Manifest
+from studio.jobs.telling import Teller
 from studio.processes import Holder, Lock, alive, holder, signal_holder, spawn, sweep
 from studio.settings import Settings
 from studio.store import Job, Store
@@ -49,6 +50,7 @@ logger = logging.getLogger(__name__)
 _Attempt = tuple[int, int]  # run, attempt
 
 _POLL_SECONDS = 0.25
+_PAUSES_BEFORE_THE_END = (1.0, 3.0)  # between tries to tell of a run, for a command that people wait for
 _NICE = 10
 
 
@@ -77,19 +79,25 @@ class Supervisor:
         self._deadlines = deadlines or Deadlines()
         self._host = _host_of(self._workspace)
         self._children: dict[int, _Child] = {}
+        # By the monotonic clock, from when this supervisor saw it first: the machine's clock may be set meanwhile.
+        self._waits_since: dict[_Attempt, float] = {}  # for the worker's lock
+        self._asked_since: dict[_Attempt, float] = {}  # to end
         self._told_to_end: dict[_Attempt, float] = {}  # when SIGTERM was sent
         self._said: dict[_Attempt, str] = {}
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
+        self._teller = Teller(store, self._workspace, settings, self._host)
 
     def start(self) -> None:
-        """Begin to watch, in a thread of its own."""
+        """Begin to watch, in a thread of its own, and to tell of what ended, in another."""
+        self._teller.start()
         self._thread = threading.Thread(target=self._watch_for_ever, name="supervisor", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Stop watching. Workers go on; the next supervisor takes them over."""
         self._closing.set()
+        self._teller.close()
         if self._thread is not None:
             self._thread.join(timeout=10.0)
 
@@ -129,7 +137,7 @@ class Supervisor:
                 _move_aside(folder)
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / "manifest.json").exists():
-                Manifest.of(job, self._store).write(folder)
+                Manifest.of(job, self._store, self._settings).write(folder)
             argv = [sys.executable, "-m", "studio.jobs.worker", str(job.id), "--attempt", str(job.attempt)]
             argv += ["--workspace", str(self._workspace)]
             process = spawn(argv, folder / "log.txt", env=self._environment(), nice=_NICE)
@@ -173,7 +181,7 @@ class Supervisor:
         if child is not None and child.attempt != job.attempt:
             child = None
         code = sweep(child.process) if child is not None else None
-        waited = time.time() - (job.started_at or 0.0)
+        waited = _since(self._waits_since, _attempt(job))
         if code is None and job.pid is None and waited < self._deadlines.start:
             return  # on its way to its lock
         if code is None and child is not None:
@@ -188,7 +196,7 @@ class Supervisor:
     def _hurry(self, job: Job, lock: Path) -> None:
         """Soft stop, SIGTERM, SIGKILL: each after its deadline, and the row says which."""
         limits, attempt = self._deadlines, _attempt(job)
-        waited = time.time() - (job.intent_at or 0.0)
+        waited = _since(self._asked_since, attempt)
         told = self._told_to_end.get(attempt)
         if told is None and waited < limits.soft:
             sentence = f"Stopping: saves a checkpoint within {limits.soft:g} s of the request, else it is ended"
@@ -232,6 +240,9 @@ class Supervisor:
             if sweep(child.process) is not None and (job_id, child.attempt) not in active:
                 del self._children[job_id]
         self._told_to_end = {key: at for key, at in self._told_to_end.items() if key in active}
+        for kept in (self._waits_since, self._asked_since):
+            for key in kept.keys() - active:
+                del kept[key]
         self._said = {key: sentence for key, sentence in self._said.items() if key in active}
 
 
@@ -285,7 +296,8 @@ def run_here(
     """See a queued job through to its end, for the command line.
 
     While an app has the workspace open its supervisor starts the job and we only wait. Otherwise we supervise
-    this one job here; should we be interrupted, its worker goes on, and whoever comes next takes over.
+    this one job here; should we be interrupted, its worker goes on, and whoever comes next takes over. Raises Conflict
+    when its queue is stopped; the job waits in it then.
     """
     supervisor = Supervisor(store, workspace, settings, deadlines)
     pause = threading.Event()
@@ -294,7 +306,14 @@ def run_here(
         if tell is not None:
             tell(job)
         if job.is_over or job.state in ("held", "proposed"):
+            if job.is_over and app_holder(workspace) is None:
+                Teller(store, workspace, settings, _host_of(workspace), _PAUSES_BEFORE_THE_END).finish()
             return job
+        if job.state == "queued" and (why := store.queue_of(job.lane).stopped):
+            raise Conflict(
+                f"Run {job.id} waits, because its queue is stopped: {why} "
+                f"Let it move again with `ladder jobs queue {job.lane} --go-on`."
+            )
         supervisor.tick(only=job_id, claim=app_holder(workspace) is None)
         pause.wait(_POLL_SECONDS)
 
@@ -313,6 +332,11 @@ def _host_of(workspace: Path) -> str:
             os.link(part, path)  # unlike a rename, this lets the first one win
         part.unlink()
     return path.read_text(encoding="utf-8").strip()
+
+
+def _since(first: dict[_Attempt, float], attempt: _Attempt) -> float:
+    """Seconds since the attempt was first asked about."""
+    return time.monotonic() - first.setdefault(attempt, time.monotonic())
 
 
 def _attempt(job: Job) -> _Attempt:

@@ -90,7 +90,7 @@ def _work(job_id: int, attempt: int, workspace: Path) -> int:
     stop.close()
     if stop.is_stale:
         return 3
-    return _conclude(job, store, outcome)
+    return _conclude(job, store, outcome, stop.seconds)
 
 
 def _outcome(job: Job, store: Store, settings: Settings, workspace: Path, stop: StopWatch) -> _Outcome:
@@ -106,6 +106,7 @@ def _outcome(job: Job, store: Store, settings: Settings, workspace: Path, stop: 
         run.checkpoints.discard_unfinished()
         _pin_models(run, task)
         task.check(store)
+        run.tell_differences()
         result = json.loads(json.dumps(task.do(run), allow_nan=False))
         if run.stop_was_seen:
             return _stopped(stop)
@@ -150,7 +151,7 @@ def _new_model(job: Job, task: Task, run: WorkerRun, result: dict[str, Any]) -> 
     )
 
 
-def _conclude(job: Job, store: Store, outcome: _Outcome) -> int:
+def _conclude(job: Job, store: Store, outcome: _Outcome, seconds: float) -> int:
     try:
         patiently(
             lambda: store.finish_job(
@@ -160,6 +161,7 @@ def _conclude(job: Job, store: Store, outcome: _Outcome) -> int:
                 result=outcome.result,
                 error=outcome.error,
                 model=outcome.model,
+                seconds=seconds,
             )
         )
     except StudioError as error:
@@ -181,14 +183,41 @@ def _sentence(error: BaseException, job: Job, folder: Path, run: WorkerRun | Non
         )
     if isinstance(error, StudioError):
         return str(error)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return (
-            f"Run {job.id} ran out of memory. Choose a smaller batch, shorter texts or a smaller base, "
-            f"or free memory and resume it. The log of run {job.id} has the details."
-        )
+    if _memory_ran_out(error):
+        return _out_of_memory(job, run)
     first_line = next(iter(str(error).splitlines()), "")
     what = f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
     return f"{job.title} stopped unexpectedly ({what}). The log of run {job.id} has the details."
+
+
+def _memory_ran_out(error: BaseException) -> bool:
+    # torch raises an error of its own for a GPU, and a plain RuntimeError for the machine's memory.
+    return any(
+        isinstance(link, MemoryError)
+        or type(link).__name__ == "OutOfMemoryError"
+        or (isinstance(link, RuntimeError) and "allocate memory" in str(link))
+        for link in _chain(error)
+    )
+
+
+def _out_of_memory(job: Job, run: WorkerRun | None) -> str:
+    """What to lower, with the values that this run had."""
+    task: dict[str, Any] = job.task
+    batch, longest = task.get("batch_size"), task.get("max_length")
+    smaller = []
+    if isinstance(batch, int) and batch > 1:
+        smaller.append(f"a batch of {batch // 2} instead of {batch}")
+    if isinstance(longest, int) and longest > 32:
+        smaller.append(f"a longest record of {longest // 2:,} tokens instead of {longest:,}")
+    if task.get("saves_memory") is False:
+        smaller.append("Save memory turned on")
+    if "base" in task:
+        smaller.append(f"a smaller base than {task['base']}")
+    cure = f"Run it with changes: {', or '.join(smaller)}. Or free" if smaller else "Free"
+    saved = run.checkpoints.newest() if run is not None else None
+    after = f"it goes on from {saved.name}" if saved else "it starts from the beginning"
+    at = f" at step {step + 1:,}" if (step := run.step if run is not None else 0) else ""
+    return f"Run {job.id} ran out of memory{at}. {cure} memory and resume it: {after}."
 
 
 def _disk_is_full(error: BaseException) -> bool:

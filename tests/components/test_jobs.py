@@ -18,6 +18,7 @@ from studio.settings import Settings
 from studio.store import Job, Store, model_row
 from studio.workspace import Workspace
 from tests.fixtures_components import call
+from tests.jobs.conftest import EXTRA_TASKS
 from tests.jobs.tasks_for_tests import Count
 
 
@@ -50,7 +51,9 @@ class Hall:
         values = refresh.fn(job, "", "")
         seen: dict[str, Any] = {}
         for widget, value in zip(refresh.outputs, values, strict=True):
-            if isinstance(widget, gr.Button):
+            if isinstance(widget, gr.Button) and value == gr.skip():
+                seen[str(widget.value)] = False
+            elif isinstance(widget, gr.Button):
                 seen[str(widget.value)] = bool(value.visible and value.interactive)
             else:
                 seen[str(getattr(widget, "label", ""))] = value
@@ -58,7 +61,8 @@ class Hall:
 
 
 @pytest.fixture
-def hall(tmp_path: Path, sqlite_store: Store) -> Iterator[Hall]:
+def hall(tmp_path: Path, sqlite_store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hall]:
+    monkeypatch.setenv("LADDER_EXTRA_TASKS", EXTRA_TASKS)
     hall = Hall(tmp_path, sqlite_store)
     yield hall
     asyncio.run(hall.workspace.engine.close())
@@ -131,6 +135,97 @@ def test_a_stranger_may_do_nothing(hall: Hall, name: str) -> None:
     with pytest.raises(gr.Error, match="not signed in"):
         call(hall.demo, name, str(job.id), user=None)
     assert hall.store.job(job.id).state == "running"
+
+
+# -- the queue, notes, and once more ---------------------------------------------------------------------------
+
+
+def test_a_waiting_job_moves_up_and_down_its_queue(hall: Hall) -> None:
+    first, second = hall.queued(), hall.queued()
+    assert {"Move up", "Move down"} <= {name for name, on in hall.look(str(second.id)).items() if on is True}
+    call(hall.demo, "up_job", str(second.id))
+    assert [job.id for job in hall.store.waiting_jobs("train")] == [second.id, first.id]
+    call(hall.demo, "down_job", str(second.id))
+    assert [job.id for job in hall.store.waiting_jobs("train")] == [first.id, second.id]
+    assert "Moved down by owner" in hall.look(str(second.id))["Facts, log and events"]
+
+
+def test_a_stopped_queue_says_why_and_is_started_again(hall: Hall) -> None:
+    call(hall.demo, "set_queue", True)
+    hall.ended("failed", error="It broke.")
+    waiting = hall.queued()
+    seen = hall.look(str(waiting.id))
+    assert "Waits, because its queue is stopped: Run 1 failed" in seen["The job that is open"]
+    assert "The queue is stopped: Run 1 failed" in seen["The training queue"]
+    assert "1 training run waits" in seen["The training queue"]
+    assert (seen["Start the queue"], seen["Stop the queue"]) == (True, False)
+    call(hall.demo, "start_queue")
+    seen = hall.look(str(waiting.id))
+    assert "It stops when a run fails" in seen["The training queue"]
+    assert "it is next" in seen["The job that is open"]
+
+
+def test_a_person_can_stop_the_queue_and_the_page_says_who(hall: Hall) -> None:
+    call(hall.demo, "stop_queue")
+    assert "owner stopped the queue" in hall.look(str(hall.queued().id))["The training queue"]
+
+
+def test_a_note_is_shown_as_text_with_its_author(hall: Hall) -> None:
+    job = hall.ended("done")
+    assert call(hall.demo, "note_job", str(job.id), "Too <b>long</b>", user="owner") == ""
+    body = hall.look(str(job.id))["Facts, log and events"]
+    assert "Too &lt;b&gt;long&lt;/b&gt;" in body
+    assert body.count("Too &lt;b") == 1
+    with pytest.raises(gr.Error, match="is empty"):
+        call(hall.demo, "note_job", str(job.id), " ")
+
+
+def test_a_job_is_run_again_once_however_often_the_button_is_pressed(hall: Hall) -> None:
+    job = hall.ended("done")
+    seen = hall.look(str(job.id))
+    assert seen["Run again"]
+    key = seen["Key of the next run"]
+    twice = {call(hall.demo, "run_job_again", str(job.id), key) for _ in range(2)}
+    (new,) = twice
+    again = hall.store.job(int(new))
+    assert (again.state, again.task, again.author) == ("queued", job.task, "owner")
+    seen = hall.look(new)
+    assert f"Repeats run {job.id}" in seen["Facts, log and events"]
+    assert not seen["Run again"]
+    assert hall.look(str(job.id))["Key of the next run"] != key
+
+
+# -- telling another program -----------------------------------------------------------------------------------
+
+
+def test_only_the_owner_sets_where_ends_are_told_and_the_address_is_not_shown_again(hall: Hall) -> None:
+    url = "http://127.0.0.1:9/hooks/s3cret"
+    with pytest.raises(gr.Error, match="not signed in"):
+        call(hall.demo, "save_webhook", url, user="ann")
+    assert hall.store.webhook() is None
+    said, box, _ = call(hall.demo, "save_webhook", url)
+    assert ("127.0.0.1:9" in said, "s3cret" in said, box) == (True, False, "")
+    hook = hall.store.webhook()
+    assert hook is not None
+    assert "s3cret" not in hook.locked
+    with pytest.raises(gr.Error, match="not signed in"):
+        call(hall.demo, "forget_webhook", user="ann")
+    assert "Nobody is told" in call(hall.demo, "forget_webhook")[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("ftp://chat.example.org", "must begin with https:// or http://"),
+        ("https://", "name a host"),
+        ("https://ann:pw@chat.example.org/x", "name or password before the host"),
+        ("https://chat.example.org/x", "chat.example.org cannot be told: the studio is offline"),
+    ],
+)
+def test_an_address_that_cannot_be_told_is_refused(hall: Hall, url: str, sentence: str) -> None:
+    with pytest.raises(gr.Error, match=sentence):
+        call(hall.demo, "save_webhook", url)
+    assert hall.store.webhook() is None
 
 
 # -- what is seen ----------------------------------------------------------------------------------------------

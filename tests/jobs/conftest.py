@@ -23,7 +23,8 @@ class Shop:
 
     def __init__(self, path: Path, store: Store) -> None:
         self.path, self.store = path, store
-        self.settings = Settings(workspace=path, cache=path / "cache", runtime=path / "runtime")
+        # One thread: what is measured here is order, and other tests want the cores.
+        self.settings = Settings(workspace=path, cache=path / "cache", runtime=path / "runtime", threads=1)
         self.supervisors: list[Supervisor] = []
 
     def supervise(self, deadlines: Deadlines | None = None) -> Supervisor:

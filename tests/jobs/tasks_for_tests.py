@@ -87,6 +87,35 @@ class Trouble(Task):
         return {}
 
 
+class Hungry(Recipe):
+    """Takes more memory than there is, at its third step."""
+
+    kind: ClassVar[str] = "hungry"
+    base: ModelRef = ModelRef("echo:")
+    how: Literal["python", "torch", "gpu"] = "python"
+    batch_size: int = 8
+    max_length: int = 1024
+    saves_memory: bool = False
+
+    @property
+    def title(self) -> str:
+        return f"Eat all memory ({self.how})"
+
+    def do(self, run: Run) -> dict[str, Any]:
+        folder = run.checkpoint(1)
+        (folder / "count.json").write_text("1")
+        run.publish(folder)
+        run.log(2, 9, loss=1.0)
+        if self.how == "python":
+            raise MemoryError
+        import torch
+
+        if self.how == "gpu":  # what CUDA's allocator raises
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        torch.empty(2**58)
+        return {}
+
+
 class MakeModel(Recipe):
     """A recipe: leaves something where the model belongs, unless told not to."""
 
