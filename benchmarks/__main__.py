@@ -9,6 +9,7 @@ NAMES = (
     "start",
     "decoding",
     "tuning",
+    "preflight",
     "cancelling",
     "polling",
     "alignment",

@@ -14,7 +14,6 @@ import html
 import inspect
 import logging
 import secrets
-import time
 import typing
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -520,9 +519,9 @@ def _percent(job: Job) -> str:
 
 def _time_left(job: Job) -> str:
     # A resumed run starts in the middle, so its own pace is not known from where it stands.
-    if not job.progress or job.started_at is None or job.state != "running" or job.attempt > 1:
+    if not job.progress or not job.seconds or job.state != "running" or job.attempt > 1:
         return ""
-    spent = time.time() - job.started_at
+    spent = job.seconds
     return f"{duration(spent / job.progress - spent)} left"
 
 

@@ -12,7 +12,7 @@ The page only reads rows: training happens in a process of its own and goes on w
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -164,8 +164,13 @@ class _Page:
 
     def show(self, run: str, smoothing: float, look: str | None, offered: str, *of_past: str) -> list[Any]:
         """The run on screen, the queue, the runs and the comparison."""
+        return self._shown(tuning_runs(self.store), run, smoothing, look, offered, *of_past)
+
+    def _shown(
+        self, jobs: Sequence[Job], run: str, smoothing: float, look: str | None, offered: str, *of_past: str
+    ) -> list[Any]:
         screen = self.screen.show(run, smoothing, look, offered)
-        return [*screen, *self.past.show(run, *of_past), self._measuring()]
+        return [*screen, *self.past.show(jobs, run, *of_past), self._measuring()]
 
     def again(
         self, run: str, key: str, offered: str, method: str, data: str | None, base: str | None, *of_run: Any
@@ -173,7 +178,8 @@ class _Page:
         """The page as the database has it now. Runs outside the queue, so it does not raise. Lists stay as they are
         while their choices do: a step of a run must not close one that somebody has open."""
         try:
-            run = run or self._newest()
+            jobs = tuning_runs(self.store)
+            run = run or _newest(jobs)
             there, known = snapshots(self.workspace), bases(self.workspace)
             now = str(hash((*there, *known, self.knobs.weights(base or "") is not None)))
             lists: list[Any] = [gr.skip()] * 3
@@ -185,8 +191,8 @@ class _Page:
                     gr.Dropdown(choices=known, value=learner),
                     self.knobs.method_list(method, learner or ""),
                 ]
-            state = [now, run, key or secrets.token_hex(8), str(self.store.state_token()), self.telling.ends()]
-            return [*lists, *state, *self.show(run, *of_run)]
+            state = [now, run, key or secrets.token_hex(8), str(self.store.state_token()), self.telling.told(jobs)]
+            return [*lists, *state, *self._shown(jobs, run, *of_run)]
         except StudioError:
             return [gr.skip()] * len(self.again_outputs)
 
@@ -226,13 +232,6 @@ class _Page:
         if self.store.snapshots("data"):
             return ""
         return notice("There is no snapshot to learn from yet. Freeze a dataset under Dataset first.")
-
-    def _newest(self) -> str:
-        """The run to show when nobody chose one: the one at work, or else the next in line, or else the last one."""
-        runs = tuning_runs(self.store)
-        active = [job for job in runs if job.is_active or job.state == "queued"]
-        shown = active[-1:] or runs[:1]
-        return str(shown[0].id) if shown else ""
 
     def _measuring(self) -> str:
         """How far the newest dry run is, while it goes on, or why it ended without a result."""
@@ -303,6 +302,13 @@ class _Page:
     def order(self, event: gr.EventData, request: gr.Request, run: str, *of_run: Any) -> list[Any]:
         self.past.order(event, user_of(request))
         return self.show(run, *of_run)
+
+
+def _newest(jobs: Sequence[Job]) -> str:
+    """The run to show when nobody chose one: the one at work, or else the next in line, or else the last one."""
+    active = [job for job in jobs if job.is_active or job.state == "queued"]
+    shown = active[-1:] or jobs[:1]
+    return str(shown[0].id) if shown else ""
 
 
 def _repeats_nothing() -> list[Any]:

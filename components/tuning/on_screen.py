@@ -26,8 +26,7 @@ from studio.errors import InputError, StudioError
 from studio.jobs import Figures, manifest_of
 from studio.jobs.actions import note_job
 from studio.jobs.figures import Curves, Looks
-from studio.recipes.tuning import tuning_methods
-from studio.recipes.tuning_state import gain, how_it_ended
+from studio.recipes.tuning_state import gain, how_it_ended, is_tuning
 from studio.store import Job, Note
 from studio.workspace import Workspace
 
@@ -35,6 +34,7 @@ __all__ = ["OnScreen"]
 
 NEWEST = "newest"
 _POINTS = 400  # per curve; more only slows the page
+_DRAWN = 32  # pictures that are kept
 _MEASURED = {
     "Loss": ("loss", "{:.3f}"),
     "Loss on validation records": ("validation_loss", "{:.3f}"),
@@ -50,6 +50,7 @@ class OnScreen:
 
     def __init__(self, workspace: Workspace, figures: Figures) -> None:
         self.workspace, self.store, self.figures = workspace, workspace.store, figures
+        self._drawn: dict[tuple[int, int, int, float], str] = {}
         with card(visible=False, elem_id="tuning-run") as self.box:
             self.title, self.bar = markup(), markup()
             with gr.Row(elem_classes=["form-row"]):
@@ -127,7 +128,7 @@ class OnScreen:
             gr.Button(visible=not job.is_waiting),
             gr.Button(visible=True),
             gr.Button(visible=True),
-            run_curves(job, curves, smoothing),
+            self._curves(job, curves, smoothing),
             _facts(job, curves),
             *self._answers(job, curves, looks, look, offered),
             _notes(self.store.notes(job.id)),
@@ -138,7 +139,7 @@ class OnScreen:
         if not run.isdigit():
             return ""
         job = self._job(run)
-        return run_curves(job, self.figures.of(job.id), smoothing)
+        return self._curves(job, self.figures.of(job.id), smoothing)
 
     def answers_at(self, run: str, look: str | None) -> str:
         """The answers alone, when only the look is another."""
@@ -169,9 +170,18 @@ class OnScreen:
 
     def _job(self, run: str) -> Job:
         job = self.store.job(int(run))
-        if job.kind not in tuning_methods():
+        if not is_tuning(job):
             raise InputError(f"Run {job.id} is no tuning run: {job.title}. The Jobs page shows it.")
         return job
+
+    def _curves(self, job: Job, curves: Curves, smoothing: float) -> str:
+        """Drawn once for all pages that look at the run in the same state."""
+        key = job.id, job.change, curves.seen, smoothing
+        if key not in self._drawn:
+            self._drawn[key] = run_curves(job, curves, smoothing)
+            while len(self._drawn) > _DRAWN:
+                self._drawn.pop(next(iter(self._drawn)), None)
+        return self._drawn.get(key) or run_curves(job, curves, smoothing)
 
     def _answers(self, job: Job, curves: Curves, looks: Looks, look: str | None, offered: str) -> list[Any]:
         """The list of looks, left alone while nothing is new, what is in it, and the answers."""

@@ -15,14 +15,12 @@ from components.running import state_chip
 from components.tuning.pictures import Line, line_chart, sparkline
 from studio.errors import InputError, StudioError
 from studio.jobs import Figures, legal_actions, perform
-from studio.recipes.tuning import tuning_methods
-from studio.recipes.tuning_state import differences, gain, tuning_runs
+from studio.recipes.tuning_state import differences, gain, is_tuning, method_named
 from studio.store import Job
 from studio.workspace import Workspace
 
 __all__ = ["Past"]
 
-_LISTED = 50
 _MOST_COMPARED = 8
 _SPARK_POINTS, _SPARK_SMOOTHING = 32, 0.8
 _POINTS = 300
@@ -113,9 +111,8 @@ class Past:
     def compare_outputs(self) -> list[Any]:
         return [self.compare_box, self.curves, self.table]
 
-    def show(self, run: str, ticked: str, measure: str, painted: str) -> list[Any]:
-        """The rows as they are now; they are left alone while nothing about them moved. Does not raise."""
-        jobs = tuning_runs(self.store, _LISTED)
+    def show(self, jobs: Sequence[Job], run: str, ticked: str, measure: str, painted: str) -> list[Any]:
+        """The rows as they are now; they are left alone while nothing about them moved."""
         waiting = self.store.waiting_jobs("train")
         now = str(hash(tuple(_as_listed(job) for job in jobs)))
         rows = [gr.skip(), gr.skip()] if now == painted else [self._list(jobs, run), now]
@@ -141,7 +138,7 @@ class Past:
         return (
             f"run:{job.id}",
             state_chip(job),
-            html.escape(tuning_methods()[job.kind].name),
+            html.escape(method_named(job.kind).name),
             f'<span class="what" title="{title}">{html.escape(base)}</span>'
             f'<span class="below">{html.escape(data)}</span>',
             html.escape(str(job.task.get("effort", ""))),
@@ -174,7 +171,7 @@ class Past:
                 job = self.store.job(number)
             except StudioError:
                 continue
-            if job.kind in tuning_methods():
+            if is_tuning(job):
                 found.append(job)
         return found
 

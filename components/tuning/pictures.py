@@ -142,9 +142,10 @@ def _mark(mark: Mark, across: float, place: int) -> str:
     """Each one's words stand on a line of their own: two marks may be close."""
     is_late = across > _WIDTH - _RIGHT - 130
     anchor, beside = ("end", across - 5) if is_late else ("start", across + 5)
+    down = _TOP + 10 + 14 * place
     return (
         f'<g class="mark"><line x1="{across:.1f}" x2="{across:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>'
-        f'<text class="tick" x="{beside:.1f}" y="{_TOP + 10 + 14 * place}" text-anchor="{anchor}">{html.escape(mark.words)}</text></g>'
+        f'<text class="tick" x="{beside:.1f}" y="{down}" text-anchor="{anchor}">{html.escape(mark.words)}</text></g>'
     )
 
 

@@ -6,6 +6,7 @@ then it asks the studio once how the run ended. Nothing polls.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -77,7 +78,7 @@ window.__tellOff = () => observer.disconnect();
 
 
 class Telling:
-    """The button and the script; `ends` is the value of `box`."""
+    """The button and the script."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -101,11 +102,15 @@ class Telling:
         )
 
     def ends(self) -> Any:
-        """Which of the newest runs are over, and how they ended. Runs outside the queue, so it does not raise."""
+        """`told` of the runs as they are now. Runs outside the queue, so it does not raise."""
         try:
-            return {"runs": [_told(job) for job in tuning_runs(self.store, _TOLD)]}
+            return self.told(tuning_runs(self.store, _TOLD))
         except StudioError:
             return gr.skip()
+
+    def told(self, jobs: Sequence[Job]) -> dict[str, Any]:
+        """Which of the newest runs are over, and how they ended: the value of `box`."""
+        return {"runs": [_told(job) for job in jobs[:_TOLD]]}
 
 
 def _told(job: Job) -> dict[str, Any]:

@@ -53,7 +53,11 @@ class Holding:
     @property
     def sentence(self) -> str:
         """'Would hold 240 of 264 records: 4 left out by the filter, 20 rejected. Train 200, validation 20, test 20.'"""
-        left = [(self.total - self.chosen, "not chosen"), (self.rejected, "rejected"), (self.unfilled, "not filled in yet")]
+        left = [
+            (self.total - self.chosen, "not chosen"),
+            (self.rejected, "rejected"),
+            (self.unfilled, "not filled in yet"),
+        ]
         without = ", ".join(f"{n:,} {words}" for n, words in left if n)
         parts = ", ".join(f"{self.splits[split]:,} {split}" for split in SPLITS if self.splits.get(split))
         held = f"Would hold {self.rows:,} of {self.total:,} record{'s' * (self.total != 1)}"

@@ -200,10 +200,12 @@ class _Rehearsal(Run):
 
     def figures(self, batches: Sequence[Sequence[Count]]) -> Measured:
         """Per token over the steps after the warm-up; what cannot be known is 0."""
+        from studio.training import memory
+
         skipped = _WARM_UP if len(self.seconds) > 2 * _WARM_UP else 0
         timed, told = self.seconds[skipped:], batches[skipped : len(self.seconds)]
         spent = max(1e-9, sum(timed))
-        peak, is_gpu = _peak()
+        peak, is_gpu = memory.peak()
         return Measured(
             steps=len(self.seconds),
             tokens_per_second=sum(tokens for batch in told for tokens, _ in batch) / spent,
@@ -280,25 +282,3 @@ class _Rehearsal(Run):
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
-
-
-def _peak() -> tuple[int, bool]:
-    """The most memory that this process ever held: of the GPU where there is one, else of the machine."""
-    import torch
-
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_reserved()), True
-    return _resident_peak(), False
-
-
-def _resident_peak() -> int:
-    # VmHWM begins anew with the program, where getrusage still counts what forked it.
-    try:
-        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) << 10
-    except OSError:
-        pass
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10

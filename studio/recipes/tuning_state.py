@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -24,6 +25,7 @@ __all__ = [
     "differences",
     "gain",
     "how_it_ended",
+    "is_tuning",
     "knob_words",
     "method_named",
     "methods_on",
@@ -54,7 +56,7 @@ class MethodLine:
 
 def methods_on(weights: Weights | None) -> list[MethodLine]:
     """Every method with what it adds to that model when its knobs are left alone."""
-    return [_line(method, weights) for method in tuning_methods().values()]
+    return [_line(method, weights) for method in _methods().values()]
 
 
 def _line(method: type[Tuning], weights: Weights | None) -> MethodLine:
@@ -71,7 +73,7 @@ def _line(method: type[Tuning], weights: Weights | None) -> MethodLine:
 
 def method_named(kind: str) -> type[Tuning]:
     """The method; raises InputError naming those there are."""
-    methods = tuning_methods()
+    methods = _methods()
     if kind not in methods:
         raise InputError(f"There is no method '{kind}'. Methods: {', '.join(methods)}.")
     return methods[kind]
@@ -124,7 +126,18 @@ def _rate(rate: float) -> str:
 
 def tuning_runs(store: Store, limit: int = 50) -> list[Job]:
     """Runs of every method, newest first."""
-    return store.jobs(limit=limit, kinds=set(tuning_methods()))
+    return store.jobs(limit=limit, kinds=set(_methods()))
+
+
+def is_tuning(job: Job) -> bool:
+    """Whether a job is a run of one of the methods."""
+    return job.kind in _methods()
+
+
+@cache
+def _methods() -> dict[str, type[Tuning]]:
+    # Looking through the folder takes longer than reading fifty runs, and pages ask every two seconds.
+    return tuning_methods()
 
 
 def gain(job: Job) -> tuple[float | None, float | None]:

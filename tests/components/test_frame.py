@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -245,7 +244,7 @@ def test_a_database_that_is_away_leaves_the_header_as_it_was(workspace: Workspac
 
 
 def test_the_time_left_is_told_only_when_it_is_known(job: Job):
-    job = dataclasses.replace(job, started_at=time.time() - 62)
+    job = dataclasses.replace(job, seconds=62.0)
     assert "38 s left" in frame._status(job, "off")
     assert "left" not in frame._status(dataclasses.replace(job, attempt=2), "off")
     assert "left" not in frame._status(dataclasses.replace(job, step=0), "off")

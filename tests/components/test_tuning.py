@@ -317,6 +317,12 @@ def test_a_run_that_stopped_early_says_where_and_which_step_was_kept(screen, pro
     assert "Validation loss 3.70 → 2.10" in screen.text()
 
 
+def test_a_page_that_comes_back_shows_the_last_run(screen, project):
+    job = running(screen)
+    finish(project.store, job)
+    assert f"run:{job.id}" in TuningScreen(project).text()
+
+
 def test_cancelling_a_queued_run_ends_it(screen, project):
     job = screen.start()
     screen.do("cancel_run")

@@ -17,7 +17,7 @@ from studio.specs import ModelRef, assistant, user
 from studio.training.actors import save_adapter
 from studio.training.conversation import MASKED, Example, encode_example
 from studio.training.methods import Learner
-from studio.training.sft import Schedule, collate, learned_loss, looks, plan, tune
+from studio.training.sft import Schedule, collate, learned_loss, plan, tune
 from tests.memory_run import MemoryRun
 
 WEIGHTS = Weights(ModelRef("dir:toy"), Path("toy"), None, "", 2048, "")
