@@ -147,22 +147,27 @@ listen(document, 'change', seek); // the arrows of a number
 // -- keys ----------------------------------------------------------------------------------------------------------
 
 // A key that is pressed while the one before is on its way waits for it: it is about the record that comes then.
-const WAITS_MS = 3000;
+const WAITS_MS = 8000;
+const MOST_WAITING = 30;
 const waiting = [];
 let isBusy = false, patience = 0;
 
 function ask(event, key) {
-  if (waiting.length < 4) waiting.push([event, key]);
+  later(() => {
+    isBusy = true;
+    clearTimeout(patience);
+    patience = setTimeout(() => { isBusy = false; waiting.length = 0; }, WAITS_MS); // refused, or at the end of the list
+    trigger(event, { key });
+  });
+}
+
+function later(act) {
+  if (waiting.length < MOST_WAITING) waiting.push(act);
   next();
 }
 
 function next() {
-  if (isBusy || !waiting.length) return;
-  const [event, key] = waiting.shift();
-  isBusy = true;
-  clearTimeout(patience);
-  patience = setTimeout(() => { isBusy = false; waiting.length = 0; }, WAITS_MS); // refused, or at the end of the list
-  trigger(event, { key });
+  while (!isBusy && waiting.length) waiting.shift()();
 }
 
 function answered() {
@@ -190,10 +195,11 @@ function press(event) {
   const isHere = root.contains(document.activeElement);
   if (!isHere && document.activeElement !== document.body) return false; // a button or a list has its own keys
   const tr = document.activeElement?.closest?.('tr[data-key]');
+  const here = () => document.activeElement?.closest?.('tr[data-key]') ?? open();
   if (key === 'j' || (isHere && key === 'arrowdown')) ask('move', '1');
   else if (key === 'k' || (isHere && key === 'arrowup')) ask('move', '-1');
   else if (VERDICTS[key] && !event.shiftKey) ask('judge', VERDICTS[key]);
-  else if (key === 'x' && (tr ?? open())) tick(tr ?? open(), (tr ?? open()).dataset.ticked !== 'true', event.shiftKey);
+  else if (key === 'x' && here()) later(() => here() && tick(here(), here().dataset.ticked !== 'true', event.shiftKey));
   else if (tr && (key === 'enter' || key === ' ')) trigger('pick', { key: tr.dataset.key });
   else if (key === '/') document.querySelector('#records-search :is(textarea, input)')?.focus();
   else return false;

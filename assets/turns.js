@@ -12,6 +12,7 @@ const growsByItself = CSS.supports('field-sizing', 'content');
 
 element.innerHTML = `
 <ol class="talk-turns" aria-label="Conversation"></ol>
+<p class="talk-note" hidden>Two turns are one question and its answer, and are kept as such. A third makes it a conversation.</p>
 <button type="button" class="talk-add">Add turn</button>
 <p class="said" aria-live="polite"></p>`;
 const list = element.querySelector('.talk-turns');
@@ -52,6 +53,7 @@ function made({ role, content }, isCut) {
 /** Numbers and names follow the order. */
 function named() {
   const turns = all();
+  element.querySelector('.talk-note').hidden = turns.length !== 2;
   turns.forEach((turn, place) => {
     const number = place + 1;
     part(turn, '.talk-number').textContent = `Turn ${number}`;

@@ -90,8 +90,9 @@ def save_lora(base: Path, folder: Path, seed: int = 1) -> Path:
 
 
 def save_ia3(base: Path, folder: Path) -> Path:
-    """An adapter that is not LoRA."""
-    config = IA3Config(target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"], task_type="CAUSAL_LM")
+    """An adapter that is not LoRA, and changes the base's answers."""
+    layers = {"target_modules": ["k_proj", "down_proj"], "feedforward_modules": ["down_proj"]}
+    config = IA3Config(**layers, init_ia3_weights=False, task_type="CAUSAL_LM")
     return save_adapter(base, folder, config)
 
 

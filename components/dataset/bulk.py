@@ -20,7 +20,7 @@ from components.dataset.shared import Shared
 from components.dataset.words import category_words, count
 from components.frame import actions, handler, live_dropdown, markup, notice, untouched, user_of
 from components.picking import pressable, rows_to_read
-from studio.errors import InputError
+from studio.errors import InputError, StudioError
 from studio.instructions import CATEGORIES, FIELDS
 from studio.instructions.change_task import ChangeRecords
 from studio.instructions.datasets import COUNTED
@@ -41,6 +41,7 @@ __all__ = ["ALL", "BulkBar", "View"]
 
 ALL = "all"  # in the box of ticks: not these ids, but whatever the filter leaves
 
+_CATEGORIES_SHOWN = 200
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _HOW = (("Ignore case", "ignores_case"), ("Whole words", "whole_words"), ("Pattern (regular expression)", "is_pattern"))
 _VERBS: tuple[tuple[Verb, str], ...] = (
@@ -138,6 +139,16 @@ class BulkBar:
             "",
             gr.Button(visible=False),
         ]
+
+    def choose_category(self, name: str) -> list[Any]:
+        """The panel with the dataset's own categories, and dolly's after them. Outside the queue, so it does not raise."""
+        try:
+            own = [c for c in self.store.categories(self.store.dataset(name).id) if c][:_CATEGORIES_SHOWN]
+        except StudioError:
+            own = []
+        known = dict.fromkeys([*own, *CATEGORIES])
+        choices = [("No category", ""), *((category_words(c), c) for c in known)]
+        return [gr.Dropdown(choices=choices), *self._open("category")]
 
     # -- which records -----------------------------------------------------------------------------------------------
 
@@ -269,7 +280,10 @@ class BulkBar:
         for verb, button in self.buttons.items():
             fn = handler(partial(self.act, did, Stroke(verb=verb)))
             button.click(fn, inputs, outputs, api_name=f"bulk_{verb}", **_QUIET)
-        openers = ((self.sort, "category"), (self.seek, "replace"))
+        self.sort.click(
+            handler(self.choose_category), self.shared.chosen, [self.category, *self.panels], queue=False, **_QUIET
+        )
+        openers = ((self.seek, "replace"),)
         closers = ((button, "") for button in (self.no, self.close, self.leave_category))
         for button, which in (*openers, *closers):
             button.click(handler(partial(self._open, which)), None, self.panels, queue=False, **_QUIET)

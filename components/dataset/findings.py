@@ -35,6 +35,10 @@ element.addEventListener('change', () => {
   const ticked = [...element.querySelectorAll('input[data-record]:checked')];
   trigger('tick', { key: ticked.map((box) => box.dataset.record).join(' ') });
 });
+// A row may be kept and given another record when the list is drawn anew; a tick was for the one before.
+watch('value', () => requestAnimationFrame(() => {
+  for (const box of element.querySelectorAll('input[data-record]')) box.checked = box.hasAttribute('checked');
+}));
 """
 
 _AROUND = 90  # letters of a text to both sides of a find

@@ -122,6 +122,7 @@ class Mending:
         fields = fields_to_mend(self._store, self._workspace.path, opened)
         many = count(found.total, "row")
         told = f"{many} of files could not be taken in and {'waits' if found.total == 1 else 'wait'} here."
+        told += " Rows are counted without the header."
         if found.total > len(found.rows):
             told += f" The first {len(found.rows)} are listed."
         listed = [

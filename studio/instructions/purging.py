@@ -122,8 +122,8 @@ def purge(
     looked = look_before_purge(store, root, dataset, record_ids)
     if confirmed != len(looked.records):
         raise InputError(
-            f"{len(looked.records):,} records are to be purged, and you typed {confirmed:,}. Type {len(looked.records)} "
-            "to confirm."
+            f"{len(looked.records):,} record{'s are' if len(looked.records) > 1 else ' is'} to be purged, and you typed "
+            f"{confirmed:,}. Type how many they are, {len(looked.records)}, to confirm."
         )
     exports = _exports(store, dataset)
     texts = _texts(store, looked.records)
@@ -143,6 +143,7 @@ def purge(
             (root / new.path).unlink(missing_ok=True)
         raise
     _remove_what_no_row_names(store, root, dataset)
+    _forget_files_that_passed_through(root)
     forget_description(root, dataset.id)
     for job in exports:
         shutil.rmtree(root / "runs" / str(job) / "export", ignore_errors=True)
@@ -235,6 +236,16 @@ def _exports(store: Store, dataset: Dataset) -> list[int]:
     if active := [job for job in jobs if job.is_active]:
         raise Conflict(f"Job {active[0].id} exports {dataset.name} now. Cancel it or wait for it, and purge again.")
     return [job.id for job in jobs]
+
+
+def _forget_files_that_passed_through(root: Path) -> None:
+    """Uploads and downloads that the page keeps for a while. All of them: what is in a workbook or a zip is not seen from
+    outside, and a spreadsheet holds the columns as well that nobody imported."""
+    for place in (root / "uploads").glob("*"):
+        if place.is_dir():
+            shutil.rmtree(place, ignore_errors=True)
+        else:
+            place.unlink(missing_ok=True)
 
 
 def _files_that_hold(root: Path, texts: Collection[str]) -> list[str]:

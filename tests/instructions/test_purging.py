@@ -62,8 +62,11 @@ def test_no_byte_of_a_purged_text_is_left_in_the_workspace(sqlite_store: Store, 
     freeze(store, tmp_path, gear, author="ann")
     job = store.queue_job(ExportRecords(dataset="gear"), author="ann")
     ExportRecords(dataset="gear").write(store, tmp_path, tmp_path / "runs" / str(job.id) / "export", author="ann")
+    uploaded = tmp_path / "uploads" / "0a1b" / "gear.csv"  # with a column that nobody imported
+    uploaded.parent.mkdir(parents=True)
+    uploaded.write_text(f"q;a;phone\nWho?;{SECRET};99887766\n", encoding="utf-8")
     words = ("Zaphiriel", "Mulberry", "99887766")
-    assert {"gear.jsonl", "data-gear@1.jsonl", "data-gear@2.jsonl"} <= set(_holding(tmp_path, *words))
+    assert {"gear.csv", "gear.jsonl", "data-gear@1.jsonl", "data-gear@2.jsonl"} <= set(_holding(tmp_path, *words))
 
     done = _purge(store, tmp_path, gear, record.id)
 
@@ -128,7 +131,7 @@ def test_what_would_go_is_shown_first_with_others_that_say_the_same(
     ("more", "said"),
     [
         ({"reason": "  "}, "needs a reason"),
-        ({"confirmed": 3}, "Type 2 to confirm"),
+        ({"confirmed": 3}, "Type how many they are, 2, to confirm"),
     ],
     ids=["no reason", "another number"],
 )
