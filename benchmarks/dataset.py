@@ -23,6 +23,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from playwright.sync_api import sync_playwright
+
 from benchmarks.labeling import percentile
 from benchmarks.report import row
 from studio.errors import InputError
@@ -34,12 +36,15 @@ from studio.instructions.import_task import take_in
 from studio.instructions.importing import preview, read_fields
 from studio.instructions.records import insertable
 from studio.store import Dataset, Record, RecordFilter, Store
+from tests.browser import find_browser
+from tests.fixtures_journeys import start_studio, stop_studio
 
 RECORDS = int(os.environ.get("LADDER_BENCH_RECORDS", "1000000"))
 DOLLY = 15_000
 TRIES = 200
 SAVES = 100
 NEAR = 100_000
+OPENINGS = 10
 
 _CATEGORIES = (
     "open_qa general_qa closed_qa information_extraction summarization classification brainstorming creative_writing"
@@ -79,6 +84,7 @@ def main() -> None:
     _save_meanwhile(store, dataset, folder)
     _near_duplicates()
     _checks(folder)
+    _open(folder)
     if wheel := os.environ.get("LADDER_BENCH_EVALS"):
         _evals(Path(wheel))
 
@@ -276,6 +282,51 @@ def _checks(folder: Path) -> None:
         record = store.records(dataset.id, limit=1)[0]
         fields = {"instruction": record.instruction, "response": "Call +49 30 1234567.", "category": record.category}
         edit_record(store, record.id, record.revision, fields, author="benchmark")
+
+
+def _open(folder: Path) -> None:
+    """A dataset of dolly's size, from the press on its name to its first records on screen; and the whole page by its
+    address, in a browser that was there before."""
+    studio = start_studio(folder / "opened", folder / "r")
+    try:
+        store = Store.in_folder(studio.workspace)
+        big = store.create_dataset("dolly-sized", author="benchmark")
+        rows = map(insertable, Language(3).rows(DOLLY, 120))
+        store.add_records(big.id, rows, author="benchmark", source="made")
+        small = next(d.name for d in store.datasets() if d.id != big.id)
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox", "--disable-gpu"])
+            page = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
+            address = f"{studio.url}/?tab=dataset&dataset={big.name}"
+            page.goto(address)
+            page.wait_for_function(_FIRST_SCREEN, arg=big.name, polling=20)
+            pressed, opened = [], []
+            for _ in range(OPENINGS):
+                for name in (small, big.name):
+                    started = time.monotonic()
+                    page.locator(f"#datasets tr[data-key='{name}']").click()
+                    page.wait_for_function(_FIRST_SCREEN, arg=name, polling=20)
+                    if name == big.name:
+                        pressed.append(1000 * (time.monotonic() - started))
+                started = time.monotonic()
+                page.goto(address)
+                page.wait_for_function(_FIRST_SCREEN, arg=big.name, polling=20)
+                opened.append(1000 * (time.monotonic() - started))
+            browser.close()
+    finally:
+        stop_studio(studio)
+    print(row(f"{DOLLY:,} records, from press to first screen", pressed, "ms"))
+    print(row(f"{DOLLY:,} records, the whole page by its address", opened, "ms"))
+
+
+# The dataset is marked as the open one, its records are listed, and one of them is in the form.
+_FIRST_SCREEN = """(name) => {
+  const opened = document.querySelector('#datasets tr[aria-selected="true"]')?.dataset.key;
+  const first = document.querySelector('#records tr[data-key]');
+  const heads = [...document.querySelectorAll('.record-column h2')];
+  const shown = heads.some((h) => h.textContent.includes(`Record ${first?.dataset.key}`));
+  return opened === name && first && shown && document.querySelector('#records tr[data-key][aria-selected="true"]');
+}"""
 
 
 # -- real files --------------------------------------------------------------------------------------------------
