@@ -40,6 +40,7 @@ from components.picking import picked
 from studio.errors import StudioError
 from studio.example import load_example
 from studio.instructions import take_snapshot
+from studio.instructions.snapshots import still_flagged
 from studio.workspace import Workspace
 
 __all__ = ["DatasetWidgets", "build"]
@@ -159,7 +160,9 @@ class _Tab:
         ref, rows = taken.snapshot.ref, count(taken.snapshot.rows)
         new = f"Snapshot {ref} with {rows}."
         old = f"No record changed since {ref} ({rows}), so it is still the newest snapshot."
-        said = notice(new, "good") if taken.is_new else notice(old)
+        flagged = still_flagged(self.store, self.store.dataset(name))
+        words = f"{new if taken.is_new else old} {flagged}".strip()
+        said = notice(words, "caution" if flagged else "good" if taken.is_new else "")
         return [*self.shelf.show(name), said, *self.bar.refresh.fn(open_page)]
 
 

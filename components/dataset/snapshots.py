@@ -38,7 +38,15 @@ from components.picking import mark_row, pick_list, picked, rows_to_pick
 from studio.errors import InputError, StudioError
 from studio.instructions import take_snapshot
 from studio.instructions.export_task import CARD, QUICK_ROWS, ExportRecords
-from studio.instructions.snapshots import first_rows, holding, selections, snapshots_of, splits_of, uses_of
+from studio.instructions.snapshots import (
+    first_rows,
+    holding,
+    selections,
+    snapshots_of,
+    splits_of,
+    still_flagged,
+    uses_of,
+)
 from studio.store import Dataset, RecordFilter, Snapshot, SnapshotUse
 
 __all__ = ["build"]
@@ -188,7 +196,8 @@ class _Page:
             self.store, self.root, dataset, author=user_of(request), where=None if where == RecordFilter() else where
         )
         ref, rows = taken.snapshot.ref, count(taken.snapshot.rows)
-        new = notice(f"Snapshot {ref} with {rows}.", "good")
+        flagged = still_flagged(self.store, dataset)
+        new = notice(f"Snapshot {ref} with {rows}. {flagged}".strip(), "caution" if flagged else "good")
         old = notice(f"These records are in {ref} already ({rows}), so it is still the newest snapshot.")
         snapshots = snapshots_of(self.store, dataset)
         uses = uses_of(self.store, dataset)

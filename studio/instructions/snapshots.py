@@ -26,8 +26,17 @@ __all__ = [
     "selections",
     "snapshots_of",
     "splits_of",
+    "still_flagged",
     "uses_of",
 ]
+
+# Checks whose finds leave the house with a model, or make it look better than it is.
+_GRAVE = {
+    "personal": "personal data",
+    "secrets": "keys and passwords",
+    "placeholders": "placeholders",
+    "leakage": "leakage",
+}
 
 SPLITS = ("train", "validation", "test", "excluded")
 
@@ -91,6 +100,16 @@ def _unfilled(store: Store, dataset: Dataset, where: RecordFilter) -> Iterator[R
         words = f'{where.text} "{gap.strip("[]")}"'.strip()
         found |= set(store.record_ids(dataset.id, replace(where, text=words)))
     return (r for r in store.some_records(sorted(found)) if is_unfilled(r) and r.state != "rejected")
+
+
+def still_flagged(store: Store, dataset: Dataset) -> str:
+    """What the last run of the checks found that a model should not learn, and that is still there; '' for nothing."""
+    runs = store.check_runs(dataset.id)
+    found = [(runs[name].flagged, words) for name, words in _GRAVE.items() if name in runs and runs[name].flagged]
+    if not found:
+        return ""
+    told = ", ".join(f"{n:,} for {words}" for n, words in found)
+    return f"Flagged in this dataset: {told}. Look at them under Checks."
 
 
 def selections(store: Store, dataset: Dataset) -> dict[str, RecordFilter]:

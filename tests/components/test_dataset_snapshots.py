@@ -16,7 +16,7 @@ from components.dataset import snapshot_export, snapshots
 from components.dataset.shared import shared_by_pages
 from studio.example import EXAMPLE
 from studio.instructions.export_task import ExportRecords
-from studio.store import RecordChange, RecordFilter
+from studio.store import CheckRun, FlagRow, RecordChange, RecordFilter
 from studio.workspace import Workspace
 from tests.components.test_dataset import Desk as WholeTab
 from tests.screen import Screen
@@ -338,3 +338,13 @@ def test_the_tab_shows_the_page(project: Workspace) -> None:
     assert FIRST in tab["Snapshots"]
     names = [fn.api_name for fn in tab.demo.fns.values() if str(fn.api_name).startswith("snap_")]
     assert len(names) == len(set(names)) > 10
+
+
+def test_freezing_says_what_the_checks_found_and_is_still_there(desk: Desk) -> None:
+    store = desk.workspace.store
+    dataset = store.dataset(EXAMPLE)
+    run = CheckRun(dataset.id, "personal", "1", {}, 264, 1, 0.1, 0.0, 0.0)
+    store.put_flags(run, [FlagRow(store.record_ids(dataset.id)[0], "personal", "response", "An address.")])
+    _change(desk, response="Changed.")
+    desk.do("snap_freeze")
+    assert "Flagged in this dataset: 1 for personal data. Look at them under Checks." in _said(desk)

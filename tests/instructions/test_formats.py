@@ -391,6 +391,13 @@ def test_two_columns_of_one_name_are_refused(book: Callable[..., Path]) -> None:
         preview(book(["a", "a"], ["x", "y"]))
 
 
+def test_a_title_above_the_table_is_passed_over(book: Callable[..., Path]) -> None:
+    path = book(["Support export Q3"], [], ["as of", None], ["instruction", "response"], ["Is it dry?", "Not yet."])
+    assert preview(path).columns == ("instruction", "response")
+    [(number, fields)] = read_fields(path, preview(path).reading)
+    assert (number, fields["instruction"], fields["response"]) == (1, "Is it dry?", "Not yet.")
+
+
 def test_a_workbook_without_a_row_is_refused(book: Callable[..., Path]) -> None:
     with pytest.raises(InputError, match=r"book\.xlsx is empty"):
         preview(book())

@@ -111,7 +111,7 @@ class Excel(Format):
 
     def rows(self, source: Source, layout: Layout) -> Iterator[tuple[int, Row]]:
         with _opened(source) as book:
-            yield from _rows(book.rows(layout.sheet))
+            yield from _rows(book.rows(layout.sheet), _header(book, layout.sheet))
 
     def write(self, path: Path, rows: Iterable[Mapping[str, Any]], columns: Mapping[str, tuple[str, ...]]) -> None:
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -131,17 +131,21 @@ class Excel(Format):
 
 
 def _header(book: _Book, sheet: str) -> list[str]:
-    """The first row with a text, looked for near the top."""
+    """The first row with two texts, looked for near the top: exports like to write a title and a date above their
+    table. Where no row has two, the first with one."""
+    first: list[str] = []
     for at, cells in book.rows(sheet):
         header = [cell.strip() for cell in cells]
-        if any(header) or at > _HEADER_ROWS:
+        if sum(map(bool, header)) > 1:
             return header
-    return []
+        first = first if any(first) else header
+        if at > _HEADER_ROWS:
+            break
+    return first
 
 
-def _rows(sheet: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, Row]]:
+def _rows(sheet: Iterator[tuple[int, list[str]]], header: list[str]) -> Iterator[tuple[int, Row]]:
     """Rows numbered as in the sheet, from 1 below the header, so that a number leads to its row there."""
-    header: list[str] = []
     top = number = 0
     while True:
         try:
@@ -153,8 +157,8 @@ def _rows(sheet: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, Row]]:
         if found is None:
             return
         at, cells = found
-        if not any(header):
-            header, top = [cell.strip() for cell in cells], at
+        if not top:
+            top = at if [cell.strip() for cell in cells] == header else 0
         elif any(cell.strip() for cell in cells):
             number = at - top
             yield number, _row(number, header, cells + [""] * (len(header) - len(cells)))
