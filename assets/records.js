@@ -69,6 +69,7 @@ listen(element, 'click', (event) => {
     if (event.target.tagName !== 'INPUT') event.preventDefault();
     tick(tr, tr.dataset.ticked !== 'true', event.shiftKey);
   } else if (tr && !event.target.closest('a') && getSelection().isCollapsed) {
+    wantsToRead = true;
     trigger('pick', { key: tr.dataset.key });
   }
 });
@@ -93,9 +94,19 @@ function mark() {
   }
 }
 
+let wantsToRead = false; // a row was touched: where the form lies below the table, go there
+const NARROW = matchMedia('(max-width: 900px)');
+
 listen(root, 'opened', (event) => {
   current = event.detail;
   mark();
+  if (wantsToRead && NARROW.matches) {
+    wantsToRead = false;
+    document.querySelector('.record-column')?.scrollIntoView({ block: 'start' });
+    answered();
+    return;
+  }
+  wantsToRead = false;
   open()?.scrollIntoView({ block: 'nearest' });
   top = root.querySelector('.records')?.scrollTop ?? 0;
   answered();

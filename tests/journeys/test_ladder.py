@@ -110,7 +110,7 @@ def test_3_upload_a_table_map_it_edit_a_record_and_freeze_it(page: Page, studio:
     choose(page, dataset, "Response column", "told")
     dataset.get_by_role("button", name="Import", exact=True).last.click()
     expect(dataset.get_by_text(re.compile(r"40 records"))).to_be_visible()
-    expect(dataset.get_by_text(re.compile("response is empty"))).to_be_visible()
+    expect(dataset.get_by_text(re.compile("response is empty")).first).to_be_visible()
     dataset.get_by_role("button", name="Show the records").click()
 
     dataset.get_by_text("May I borrow tool number 3?").first.click()
