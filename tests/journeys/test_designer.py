@@ -80,7 +80,7 @@ def test_2_a_bank_gives_each_question_its_examples(page: Page, studio: Studio):
     expect(examples.get_by_role("grid", name="Examples").get_by_role("row")).not_to_have_count(1)
     examples.get_by_label("Question", exact=True).fill(QUESTION)
     examples.get_by_role("button", name="Show the choice").click()
-    expect(examples.locator("#choice")).to_contain_text(re.compile(r"\d"))
+    expect(examples.locator("#choice")).to_contain_text(re.compile(r"\d"), timeout=20_000)
     bank = Store.in_folder(studio.workspace).banks()[0]
     assert bank.on > 100
 
