@@ -138,7 +138,7 @@ def _peer(weights: Any, tokenizer: Any, talks: list[Any], folder: Path) -> tuple
             num_train_epochs=1,
             learning_rate=RATE,
             lr_scheduler_type="cosine",
-            warmup_ratio=0.05,
+            warmup_steps=max(1, round(TRAIN / BATCH * 0.05)),
             max_grad_norm=1.0,
             seed=SEED,
             completion_only_loss=True,
