@@ -5,11 +5,9 @@ A `Learner` answers the training loop's few questions; everything else about a m
 
 from __future__ import annotations
 
-import fnmatch
 import importlib.util
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +16,12 @@ from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftConfig, PeftModel, PeftType, g
 from peft.tuners.adaption_prompt.config import TRANSFORMERS_MODEL_CONFIG
 from torch import Tensor, nn
 
-from studio.errors import InputError, ModelError, Unsupported
+from studio.errors import ModelError, Unsupported
 from studio.models import Weights
 from studio.training.actors import save_adapter
 from studio.training.beginnings import Prefixed, beginning_of, has_beginning
 from studio.training.loading import best_device, load_base
-from studio.training.method import Method
+from studio.training.method import Method, own_names
 from studio.training.optimizer import trainable
 
 __all__ = ["Learner", "learner", "quantization_refusal"]
@@ -96,7 +94,7 @@ class _OwnWeights(Learner):
     def __init__(self, model: Any, weights: Weights, method: Method) -> None:
         super().__init__(model, weights)
         model.requires_grad_(False)
-        for name in _own_names(model, weights, method):
+        for name in own_names(method, [name for name, _ in model.named_parameters()], str(weights.ref)):
             model.get_parameter(name).requires_grad_(True)
 
     def save(self, folder: Path) -> None:
@@ -253,42 +251,6 @@ def _ia3_layers(base: Any, weights: Weights) -> tuple[list[str], list[str]]:
         if all(any(name.endswith(layer) for name in names) for layer in layers):
             return list(layers), [layers[-1]]
     raise Unsupported(f"It is not known which layers of {weights.ref} are keys and values, as IA3 needs. Choose LoRA.")
-
-
-def _own_names(model: Any, weights: Weights, method: Method) -> list[str]:
-    """Names of the parameters that learn. Raises InputError when a pattern names none."""
-    names = [name for name, _ in model.named_parameters()]
-    if method.layers:
-        chosen: dict[str, None] = {}
-        for pattern in method.layers:
-            found = fnmatch.filter(names, pattern) or fnmatch.filter(names, f"*{pattern}*")
-            if not found:
-                raise InputError(
-                    f"No layer of {weights.ref} is called '{pattern}'. Its layers are called, for example, "
-                    f"{', '.join(_examples(names))}."
-                )
-            chosen |= dict.fromkeys(found)
-        return list(chosen)
-    if method.last:
-        layers = sorted({n for n in map(_layer_number, names) if n is not None})[-method.last :]
-        if not layers:
-            raise InputError(f"The layers of {weights.ref} have no numbers. Name those that learn instead.")
-        return [name for name in names if _layer_number(name) in layers]
-    return names
-
-
-def _layer_number(name: str) -> int | None:
-    """model.layers.29.mlp.up_proj.weight -> 29."""
-    return next((int(part) for part in name.split(".") if part.isdecimal()), None)
-
-
-def _examples(names: Iterable[str]) -> Iterator[str]:
-    seen: set[str] = set()
-    for name in names:
-        kind = ".".join("*" if part.isdecimal() else part for part in name.split("."))
-        if kind not in seen and len(seen) < 6:
-            seen.add(kind)
-            yield name
 
 
 def _quantized(weights: Weights) -> Any:

@@ -6,7 +6,6 @@ every method; the memory is a formula, so it is called a rule of thumb until a d
 
 from __future__ import annotations
 
-import fnmatch
 import importlib.util
 import json
 import os
@@ -20,8 +19,8 @@ import psutil
 
 from studio.errors import InputError, Unsupported
 from studio.models import Weights
-from studio.models.shapes import Shapes, adapter_parameters, layer_number, shapes_of
-from studio.training.method import Method
+from studio.models.shapes import Shapes, adapter_parameters, shapes_of
+from studio.training.method import Method, own_names
 
 __all__ = ["Batch", "Machine", "Needs", "machine", "needs", "new_parameters", "refusal"]
 
@@ -137,7 +136,7 @@ def _count(method: Method, shapes: Shapes, weights: Weights) -> int:
     settings, both = method.settings, sum(layer.inputs + layer.outputs for layer in shapes.linears)
     match method.peft:
         case "":
-            return sum(shapes.parameters[name] for name in _own_names(method, shapes, weights))
+            return sum(shapes.parameters[name] for name in own_names(method, list(shapes.parameters), str(weights.ref)))
         case "LORA":
             magnitudes = sum(layer.outputs for layer in shapes.linears) if settings.get("use_dora") else 0
             return int(settings["r"]) * both + magnitudes
@@ -171,30 +170,6 @@ def _ia3_layers(shapes: Shapes) -> tuple[str, ...] | None:
     return next(
         (layers for layers in _IA3_LAYERS if all(any(n.endswith(layer) for n in names) for layer in layers)), None
     )
-
-
-def _own_names(method: Method, shapes: Shapes, weights: Weights) -> list[str]:
-    names = list(shapes.parameters)
-    if method.layers:
-        chosen: dict[str, None] = {}
-        for pattern in method.layers:
-            found = fnmatch.filter(names, pattern) or fnmatch.filter(names, f"*{pattern}*")
-            if not found:
-                raise InputError(
-                    f"No layer of {weights.ref} is called '{pattern}'. Its layers are called, for example, "
-                    f"{', '.join(names[:4])}."
-                )
-            chosen |= dict.fromkeys(found)
-        return list(chosen)
-    if method.last:
-        layers = sorted({n for n in map(layer_number, names) if n is not None})[-method.last :]
-        if not layers:
-            raise InputError(f"The layers of {weights.ref} have no numbers. Name those that learn instead.")
-        return [name for name in names if layer_number(name) in layers]
-    return names
-
-
-# -- what it needs ------------------------------------------------------------------------------------------------
 
 
 def needs(method: Method, weights: Weights, learning: int, batch: Batch, *, recomputes: bool, place: Machine) -> Needs:
