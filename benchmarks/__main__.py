@@ -9,6 +9,7 @@ NAMES = (
     "start",
     "decoding",
     "tuning",
+    "launching",
     "preflight",
     "cancelling",
     "polling",

@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks.report import row
 
-RUNS, BATCH, RATE, SEED = 3, 8, 5e-4, 0
+RUNS, BATCH, RATE = 3, 8, 5e-4
 TRAIN, VALIDATION = 128, 32
 RECORDS = Path(__file__).resolve().parents[1] / "assets" / "data" / "brackenfold.records.jsonl"
 
@@ -29,9 +29,11 @@ RECORDS = Path(__file__).resolve().parents[1] / "assets" / "data" / "brackenfold
 def main() -> None:
     sides = {"TRL SFTTrainer": "peer", "the studio": "own"}
     found: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
-    for _ in range(RUNS):
+    for seed in range(RUNS):  # the spread of the losses is that of the seeds
         for name, side in sides.items():
-            found[name].append(_measured(side))
+            found[name].append(_measured(side, seed))
+            told = ", ".join(f"{figure} {value:.3f}" for figure, value in found[name][-1].items())
+            print(f"{name}: {told}", flush=True)
     for name, runs in found.items():
         print(row(name, [r["tokens_per_second"] for r in runs], "learned tokens/s"))
     pairs = list(zip(*found.values(), strict=True))
@@ -43,16 +45,16 @@ def main() -> None:
     print(row("validation loss before", [runs[0]["validation_loss_before"] for runs in found.values()], "nats"))
 
 
-def _measured(side: str) -> dict[str, float]:
+def _measured(side: str, seed: int) -> dict[str, float]:
     made = subprocess.run(
-        [sys.executable, "-m", "benchmarks.tuning", side], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "benchmarks.tuning", side, str(seed)], capture_output=True, text=True, check=False
     )
     if made.returncode:
         raise SystemExit(made.stderr[-3000:])
     return json.loads(made.stdout.strip().splitlines()[-1])
 
 
-def one_side(side: str) -> None:
+def one_side(side: str, seed: int) -> None:
     import torch
 
     from studio.instructions import conversation
@@ -70,12 +72,12 @@ def one_side(side: str) -> None:
     examples = [encode_example(tokenizer, talk) for talk in talks]
     train, held_out = examples[:TRAIN], examples[TRAIN : TRAIN + VALIDATION]
     learned = sum(e.learned for e in train)
-    torch.manual_seed(SEED)
+    torch.manual_seed(seed)
     with tempfile.TemporaryDirectory() as folder:
         if side == "own":
-            model, seconds = _own(weights, train, Path(folder))
+            model, seconds = _own(weights, train, seed, Path(folder))
         else:
-            model, seconds = _peer(weights, tokenizer, talks[:TRAIN], Path(folder))
+            model, seconds = _peer(weights, tokenizer, talks[:TRAIN], seed, Path(folder))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         with model.disable_adapter():
             before = _loss(model, held_out)
@@ -106,14 +108,14 @@ def _lora() -> dict[str, Any]:
     return {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0}
 
 
-def _own(weights: Any, examples: list[Any], folder: Path) -> tuple[Any, float]:
+def _own(weights: Any, examples: list[Any], seed: int, folder: Path) -> tuple[Any, float]:
     from studio.training import sft
     from studio.training.attention import choose_attention
     from studio.training.method import Method
     from studio.training.methods import learner
     from tests.memory_run import MemoryRun
 
-    schedule = sft.Schedule(1, BATCH, RATE, seed=SEED)
+    schedule = sft.Schedule(1, BATCH, RATE, seed=seed)
     pupil = learner(weights, Method("LORA", _lora()), steps=len(examples) // BATCH)
     choose_attention(pupil.model, BATCH, max(len(e.ids) for e in examples))
     started = time.perf_counter()
@@ -121,7 +123,7 @@ def _own(weights: Any, examples: list[Any], folder: Path) -> tuple[Any, float]:
     return pupil.model, time.perf_counter() - started
 
 
-def _peer(weights: Any, tokenizer: Any, talks: list[Any], folder: Path) -> tuple[Any, float]:
+def _peer(weights: Any, tokenizer: Any, talks: list[Any], seed: int, folder: Path) -> tuple[Any, float]:
     import torch
     from datasets import Dataset
     from peft import LoraConfig
@@ -140,7 +142,7 @@ def _peer(weights: Any, tokenizer: Any, talks: list[Any], folder: Path) -> tuple
             lr_scheduler_type="cosine",
             warmup_steps=max(1, round(TRAIN / BATCH * 0.05)),
             max_grad_norm=1.0,
-            seed=SEED,
+            seed=seed,
             completion_only_loss=True,
             gradient_checkpointing=False,
             bf16=False,  # the weights are bf16 already
@@ -161,4 +163,4 @@ def _peer(weights: Any, tokenizer: Any, talks: list[Any], folder: Path) -> tuple
 
 
 if __name__ == "__main__":
-    one_side(sys.argv[1]) if len(sys.argv) > 1 else main()
+    one_side(sys.argv[1], int(sys.argv[2])) if len(sys.argv) > 1 else main()

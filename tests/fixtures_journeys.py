@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from studio.models import convert
 from studio.processes import wait_until
@@ -125,6 +126,19 @@ def page(browser: Browser, studio: Studio) -> Iterator[Page]:
     context.close()
     assert foreign == []
     assert errors == []
+
+
+def choose(page: Page, field: Locator, option: str | re.Pattern[str], *, exact: bool = False) -> None:
+    """Pick an option of a dropdown, from the field's own list: that of the field before may still be closing.
+
+    The field goes to the middle of the window first: the list is laid beside it once, and stays there when a page that
+    is still filling moves the field away.
+    """
+    field.evaluate("field => field.scrollIntoView({ block: 'center' })")
+    field.click()
+    expect(field).to_have_attribute("aria-expanded", "true")
+    own = page.locator(f"#{field.get_attribute('aria-controls')}")
+    own.get_by_role("option", name=option, exact=exact).first.click()
 
 
 def _is_leaving(text: str) -> bool:

@@ -288,7 +288,7 @@ def test_a_purge_needs_a_look_a_reason_and_the_number(desk: Desk) -> None:
     with pytest.raises(gr.Error, match="Type the number of records"):
         desk.do("snap_purge")
     desk.type(type_the_number_of_records="2")
-    with pytest.raises(gr.Error, match="Type 1 to confirm"):
+    with pytest.raises(gr.Error, match="Type how many they are, 1, to confirm"):
         desk.do("snap_purge")
     assert store.count_records(dataset.id) == 264
     desk.type(type_the_number_of_records="1")

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from studio.store import Dataset, RecordFilter, Store
-from tests.fixtures_journeys import Studio
+from tests.fixtures_journeys import Studio, choose
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
 
@@ -63,14 +63,6 @@ def open_page(page: Page, name: str) -> Locator:
     return page.locator("#dataset-pages [role=tabpanel]:visible").first
 
 
-def choose(page: Page, field: Locator, option: str | re.Pattern[str]) -> None:
-    """From the field's own list: that of the field before may still be closing."""
-    field.click()
-    expect(field).to_have_attribute("aria-expanded", "true")
-    own = page.locator(f"#{field.get_attribute('aria-controls')}")
-    own.get_by_role("option", name=option, exact=True).click()
-
-
 def rows(page: Page) -> Locator:
     return page.locator("#records tr[data-key]")
 
@@ -84,7 +76,7 @@ def test_1_the_sheet_is_read_mapped_and_taken_in_and_a_bad_row_is_mended(page: P
     expect(page.get_by_text(re.compile("reads as CSV with semicolons"))).to_be_visible()
     expect(page.get_by_text("Häng es auf", exact=False).first).to_be_visible()  # and with the right alphabet
     for label, column in (("Instruction", "Frage"), ("Response", "Antwort"), ("Category", "Art")):
-        choose(page, page.get_by_label(f"{label} column", exact=True), column)
+        choose(page, page.get_by_label(f"{label} column", exact=True), column, exact=True)
     expect(page.get_by_label("Into dataset", exact=True)).to_have_value(NAME)
     page.get_by_role("button", name="Import", exact=True).last.click()
     expect(page.get_by_text(re.compile(f"5 records were imported into {NAME}"))).to_be_visible()

@@ -14,7 +14,7 @@ from playwright.sync_api import Locator, Page, expect
 from studio.processes import wait_until
 from studio.prompts import find_template
 from studio.store import Store
-from tests.fixtures_journeys import Studio
+from tests.fixtures_journeys import Studio, choose
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(400)]
 
@@ -36,11 +36,6 @@ def open_page(page: Page, name: str) -> Locator:
     return page.locator("#playground-pages [role=tabpanel]:visible").first
 
 
-def choose(page: Page, where: Locator, label: str, option: str) -> None:
-    where.get_by_label(label, exact=True).click()
-    page.get_by_role("option", name=option).first.click()
-
-
 def test_1_a_prompt_of_her_own_outlives_a_reload(page: Page, studio: Studio):
     prompt = open_page(page, "Prompt")
     prompt.get_by_role("button", name="Edit this prompt").click()
@@ -55,7 +50,7 @@ def test_1_a_prompt_of_her_own_outlives_a_reload(page: Page, studio: Studio):
         told = prompt.locator(".budget, .notice").first
         expect(told).to_contain_text(re.compile(said, re.IGNORECASE), timeout=FIRST_ANSWER)
 
-    choose(page, prompt, "Prompt", "Few-shot")
+    choose(page, prompt.get_by_label("Prompt", exact=True), "Few-shot")
     expect(prompt.get_by_label("Save as", exact=True)).to_have_value("my-few-shot")  # the editor has it
     system = prompt.get_by_label("System part")
     system.fill(TONE)
@@ -86,8 +81,8 @@ def test_2_a_bank_gives_each_question_its_examples(page: Page, studio: Studio):
 
     prompt = open_page(page, "Prompt")
     prompt.get_by_role("button", name="Examples").click()
-    choose(page, prompt, "Examples from", f"Bank {bank.name}")
-    choose(page, prompt, "Chosen how", "Nearest")
+    choose(page, prompt.get_by_label("Examples from", exact=True), f"Bank {bank.name}")
+    choose(page, prompt.get_by_label("Chosen how", exact=True), "Nearest")
     prompt.get_by_label("Instruction", exact=True).fill(QUESTION)
     rendered = prompt.get_by_label("Rendered prompt")
     expect(rendered).to_have_value(re.compile(re.escape(TONE)), timeout=FIRST_ANSWER)
@@ -96,9 +91,9 @@ def test_2_a_bank_gives_each_question_its_examples(page: Page, studio: Studio):
 
 def test_3_two_models_answer_at_one_key_and_a_good_answer_goes_to_the_dataset(page: Page, studio: Studio):
     prompt = open_page(page, "Prompt")
-    choose(page, prompt, "Prompt", "Plain")
+    choose(page, prompt.get_by_label("Prompt", exact=True), "Plain")
     prompt.get_by_role("button", name="Add a column").click()
-    choose(page, prompt, "Model 2", "tiny")
+    choose(page, prompt.get_by_label("Model 2", exact=True), "tiny")
     question = prompt.get_by_label("Instruction", exact=True)
     question.fill(QUESTION)
     question.press("Control+Enter")
@@ -125,16 +120,16 @@ def test_4_a_file_is_there_at_the_first_press(page: Page, studio: Studio):
 
 def test_5_a_batch_is_measured_and_its_failures_are_read(page: Page, studio: Studio):
     evaluate = open_page(page, "Evaluate")
-    choose(page, evaluate, "Column prompt", "patient")
+    choose(page, evaluate.get_by_label("Column prompt", exact=True), "patient")
     for model in ("SmolLM2", "tiny"):
-        choose(page, evaluate, "Column model", model)
+        choose(page, evaluate.get_by_label("Column model", exact=True), model)
         if model == "tiny":
-            choose(page, evaluate, "Column prompt", "Plain")
+            choose(page, evaluate.get_by_label("Column prompt", exact=True), "Plain")
         evaluate.get_by_label("Longest answer", exact=True).fill("16")
         evaluate.get_by_label("Longest answer", exact=True).press("Tab")
         evaluate.locator("#add-column").click()
     expect(evaluate.locator("#evaluation-columns")).to_contain_text("tiny")
-    choose(page, evaluate, "Evaluate on", "eval:brackenfold-development@1")
+    choose(page, evaluate.get_by_label("Evaluate on", exact=True), "eval:brackenfold-development@1")
     evaluate.get_by_label("Rows at most", exact=True).fill("4")
     evaluate.get_by_label("Rows at most", exact=True).press("Tab")
     expect(evaluate.get_by_text(re.compile("8 calls|8 answers")).first).to_be_visible()
@@ -157,7 +152,7 @@ def test_5_a_batch_is_measured_and_its_failures_are_read(page: Page, studio: Stu
 
 def test_6_whether_a_prompt_helps_is_one_press_away(page: Page, studio: Studio):
     prompt = open_page(page, "Prompt")
-    choose(page, prompt, "Prompt", "Summary")  # which the page that checks would not propose
+    choose(page, prompt.get_by_label("Prompt", exact=True), "Summary")  # which the page that checks would not propose
     prompt.get_by_role("button", name="Does it help here?").click()
     checks = page.locator("#page-checks")
     expect(checks.get_by_label("Prompt to check", exact=True)).to_have_value("Summary")
@@ -170,7 +165,7 @@ def test_6_whether_a_prompt_helps_is_one_press_away(page: Page, studio: Studio):
 
 def test_7_columns_go_to_a_whole_set_at_one_press(page: Page, studio: Studio):
     prompt = open_page(page, "Prompt")
-    choose(page, prompt, "Prompt", "Zero-shot")
+    choose(page, prompt.get_by_label("Prompt", exact=True), "Zero-shot")
     prompt.get_by_role("button", name="Evaluate on a set").click()
     evaluate = page.locator("#page-evaluate")
     columns = evaluate.locator("#evaluation-columns")

@@ -18,7 +18,7 @@ from playwright.sync_api import Locator, Page, expect
 from studio.processes import holder, wait_until
 from studio.store import Job, Store
 from tests.desk_keys import decide
-from tests.fixtures_journeys import ROOT, Studio, free_port, start_studio, stop_studio
+from tests.fixtures_journeys import ROOT, Studio, choose, free_port, start_studio, stop_studio
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(600)]
 
@@ -34,16 +34,10 @@ def open_tab(page: Page, name: str) -> Locator:
     return page.locator("[role=tabpanel]:visible").first
 
 
-def choose(page: Page, where: Locator, label: str, option: str) -> None:
-    """Pick an option of a dropdown."""
-    where.get_by_label(label, exact=True).click()
-    page.get_by_role("option", name=option).first.click()
-
-
 def ask_for_a_long_answer(page: Page, about: str) -> Locator:
     """Ask for more than anybody waits for; returns the playground once the answer has begun."""
     playground = open_tab(page, "Playground")
-    choose(page, playground, "Prompt", "Plain")
+    choose(page, playground.get_by_label("Prompt", exact=True), "Plain")
     playground.get_by_label("Instruction", exact=True).fill(f"Write a very long story about {about}.")
     playground.get_by_role("button", name="Sampling").click()
     playground.get_by_label("Max tokens", exact=True).fill("2000")
@@ -64,7 +58,7 @@ def newest(store: Store, kind: str) -> Job:
 def test_1_ask_keep_and_send_to_the_dataset(page: Page, studio: Studio):
     playground = open_tab(page, "Playground")
     expect(playground.get_by_text("Apache-2.0").first).to_be_visible()
-    choose(page, playground, "Prompt", "Few-shot")
+    choose(page, playground.get_by_label("Prompt", exact=True), "Few-shot")
     playground.get_by_label("Instruction", exact=True).fill(QUESTION)
     prompt = playground.get_by_label("Rendered prompt")
     expect(prompt).to_have_value(re.compile(re.escape(QUESTION)), timeout=FIRST_ANSWER)
@@ -106,8 +100,8 @@ def test_3_upload_a_table_map_it_edit_a_record_and_freeze_it(page: Page, studio:
     dataset.get_by_role("button", name="Import", exact=True).click()
     dataset.locator("input[type=file]").first.set_input_files(table)
     expect(dataset.get_by_text("May I borrow tool number 0?").first).to_be_visible()
-    choose(page, dataset, "Instruction column", "asked")
-    choose(page, dataset, "Response column", "told")
+    choose(page, dataset.get_by_label("Instruction column", exact=True), "asked")
+    choose(page, dataset.get_by_label("Response column", exact=True), "told")
     dataset.get_by_role("button", name="Import", exact=True).last.click()
     expect(dataset.get_by_text(re.compile(r"40 records"))).to_be_visible()
     expect(dataset.get_by_text(re.compile("response is empty")).first).to_be_visible()
@@ -128,7 +122,7 @@ def test_3_upload_a_table_map_it_edit_a_record_and_freeze_it(page: Page, studio:
 
 def test_4_three_fields_tune_a_model(page: Page, studio: Studio):
     tuning = open_tab(page, "Tuning")
-    choose(page, tuning, "What to teach", "data:bench@1")
+    choose(page, tuning.get_by_label("What to teach", exact=True), "data:bench@1")
     tuning.get_by_label("Quick", exact=True).check()
     expect(tuning.get_by_text(re.compile(r"It goes through \d+ records once"))).to_be_visible()
     tuning.get_by_role("button", name="Start tuning").dblclick()  # a double click starts one run
@@ -147,7 +141,7 @@ def test_4_three_fields_tune_a_model(page: Page, studio: Studio):
     tuning.get_by_role("button", name="Try it beside its base").click()
     playground = page.locator("[role=tabpanel]:visible").first
     expect(playground.get_by_role("heading", level=1, name="Playground")).to_be_visible()
-    choose(page, playground, "Prompt", "Plain")
+    choose(page, playground.get_by_label("Prompt", exact=True), "Plain")
     playground.get_by_label("Instruction", exact=True).fill("May I borrow tool number 77?")
     playground.get_by_role("button", name="Ask", exact=True).click()
     for number in (1, 2):
@@ -159,8 +153,8 @@ def test_5_compare_says_whether_it_was_worth_it(page: Page, studio: Studio):
     store = store_of(studio)
     compare = open_tab(page, "Compare")
     # The other way round than a person would: the rungs answer the smaller set, and are scored on it.
-    choose(page, compare, "Evaluation set", "eval:brackenfold-development@1")
-    choose(page, compare, "Development set", "eval:brackenfold@1")
+    choose(page, compare.get_by_label("Evaluation set", exact=True), "eval:brackenfold-development@1")
+    choose(page, compare.get_by_label("Development set", exact=True), "eval:brackenfold@1")
     compare.get_by_role("button", name="More settings").click()
     for prompt in ("Zero-shot", "Few-shot", "Chain of thought"):
         compare.get_by_label(prompt, exact=True).uncheck()
@@ -195,7 +189,7 @@ def test_6_answers_are_sampled_and_ranked_by_keyboard(page: Page, studio: Studio
     store = store_of(studio)
     labeling = open_tab(page, "Labeling")
     labeling.get_by_role("button", name="Batches and sampling").click()
-    choose(page, labeling, "Prompts", "prompts:brackenfold@1")
+    choose(page, labeling.get_by_label("Prompts", exact=True), "prompts:brackenfold@1")
     labeling.locator("#sample-batch").get_by_role("textbox").fill("afternoon")
     labeling.get_by_role("button", name="How many and how varied").click()
     for label, value in (("Prompts to ask", "30"), ("Answers per prompt", "2"), ("Max tokens", "16")):
@@ -246,10 +240,10 @@ def test_8_compare_gets_its_third_row(page: Page, studio: Studio):
     aligned, last = newest(store, "ppo"), newest(store, "compare").id
     compare = open_tab(page, "Compare")
     compare.get_by_role("button", name="What to compare").click()
-    choose(page, compare, "Aligned model", f"run:{aligned.id}")
-    choose(page, compare, "Reward model", aligned.task["reward"])
-    choose(page, compare, "Evaluation set", "eval:brackenfold-development@1")
-    choose(page, compare, "Development set", "eval:brackenfold@1")
+    choose(page, compare.get_by_label("Aligned model", exact=True), f"run:{aligned.id}")
+    choose(page, compare.get_by_label("Reward model", exact=True), aligned.task["reward"])
+    choose(page, compare.get_by_label("Evaluation set", exact=True), "eval:brackenfold-development@1")
+    choose(page, compare.get_by_label("Development set", exact=True), "eval:brackenfold@1")
     compare.get_by_role("button", name="More settings").click()
     for prompt in ("Zero-shot", "Few-shot", "Chain of thought"):
         compare.get_by_label(prompt, exact=True).uncheck()
@@ -279,7 +273,7 @@ def test_9_models_and_jobs_tell_where_it_came_from(page: Page, studio: Studio):
 def test_10_a_run_is_cancelled_and_resumed(page: Page, studio: Studio):
     store = store_of(studio)
     tuning = open_tab(page, "Tuning")
-    choose(page, tuning, "What to teach", "data:brackenfold@1")
+    choose(page, tuning.get_by_label("What to teach", exact=True), "data:brackenfold@1")
     tuning.get_by_label("Balanced", exact=True).check()
     last = newest(store, "lora").id
     tuning.get_by_role("button", name="Start tuning").click()

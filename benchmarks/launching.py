@@ -1,0 +1,120 @@
+"""What launching costs: a tuning run in a worker of the studio beside the bare loop, in CPU seconds, in turn.
+
+The bare loop is a process of its own that loads the same model and takes the same steps on the same records, with the
+same looks at the validation records; nobody watches it, so it has no database, no figures and no sample answers. The
+launched run is what a person starts: supervisor, worker, figures, checkpoints. Both are measured with everything a
+process costs, imports and loading included. The three sample answers that a launched run gives before the first step and
+at every look are work that somebody reads; they are shown as a side of their own. The bar: 5 % beside the bare loop that
+answers the same samples.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.report import row
+from studio.instructions import conversation, freeze
+from studio.instructions.records import insertable
+from studio.jobs import run_here
+from studio.models import EMBEDDED, convert, resolve
+from studio.recipes.lora import Lora
+from studio.specs import SnapshotRef
+from studio.store import read_rows
+from studio.workspace import Workspace
+
+RECORDS = Path(__file__).resolve().parents[1] / "assets" / "data" / "brackenfold.records.jsonl"
+ROWS, RUNS = 200, 3
+
+
+def main() -> None:
+    bare: list[float] = []
+    answering: list[float] = []
+    launched: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="lb-") as folder:
+        workspace = Workspace.open(Path(folder) / "workspace")
+        convert(workspace.settings.cache, lambda share, message: None)
+        task = Lora(base=EMBEDDED, data=_frozen(workspace), effort="quick", patience=0)
+        for number in range(RUNS):
+            bare.append(_process(workspace, "bare"))
+            answering.append(_process(workspace, "answering"))
+            before = _spent()
+            job = run_here(
+                workspace.store, workspace.path, workspace.settings, workspace.queue(task, author="owner").id
+            )
+            if job.state != "done":
+                raise SystemExit(f"{job.title} is {job.state}: {job.error}")
+            launched.append(_spent() - before)
+            print(f"{number + 1}: {bare[-1]:.1f}, {answering[-1]:.1f}, {launched[-1]:.1f} CPU s", flush=True)
+        workspace.store.close()
+    print(row("bare loop", bare, "CPU s"))
+    print(row("bare loop that answers the samples", answering, "CPU s"))
+    print(row("launched run", launched, "CPU s"))
+    print(row("launched / bare", [a / b for a, b in zip(launched, bare, strict=True)], ""))
+    print(row("launched / bare that answers", [a / b for a, b in zip(launched, answering, strict=True)], ""))
+
+
+def _spent() -> float:
+    """CPU seconds of this process and of those it has waited for."""
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return sum(u.ru_utime + u.ru_stime for u in map(resource.getrusage, who))
+
+
+def _frozen(workspace: Workspace) -> SnapshotRef:
+    dataset = workspace.store.create_dataset("gear", author="owner", licence="Apache-2.0")
+    rows = [json.loads(line) for line in RECORDS.read_text(encoding="utf-8").splitlines()[:ROWS]]
+    workspace.store.add_records(dataset.id, [insertable(r) for r in rows], author="owner", source="benchmark")
+    return freeze(workspace.store, workspace.path, dataset, author="owner").ref
+
+
+def _process(workspace: Workspace, side: str) -> float:
+    before = _spent()
+    command = [sys.executable, "-m", "benchmarks.launching", side, str(workspace.path)]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    if made.returncode:
+        raise SystemExit(made.stderr[-3000:])
+    return _spent() - before
+
+
+def one_side(side: str, path: Path) -> None:
+    """The steps of the launched run by the same schedule, straight from the rows of its snapshot."""
+    import torch
+
+    from studio.store import Store
+    from studio.training import sft, tuning
+    from studio.training.attention import choose_attention
+    from studio.training.conversation import encode_example
+    from studio.training.loading import load_tokenizer
+    from studio.training.methods import learner
+    from tests.memory_run import MemoryRun
+
+    store = Store.in_folder(path)
+    (frozen,) = store.snapshots("data")
+    task = Lora(base=EMBEDDED, data=frozen.ref, effort="quick", patience=0)
+    schedule = sft.Schedule(task.passes, task.batch_size, task.rate, patience=0, seed=task.seed)
+    talks = {
+        split: [conversation(r) for r in read_rows(path, frozen) if r["split"] == split]
+        for split in ("train", "validation")
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        run = MemoryRun(Path(folder), store=store, workspace=path)
+        weights = resolve(EMBEDDED, settings=run.settings, store=store, workspace=path)
+        if side == "answering":
+            knobs = tuning.Knobs(schedule, task.max_length)
+            tuning.train(weights, talks["train"], talks["validation"], task.method(), knobs, run)
+            return
+        tokenizer = load_tokenizer(weights)
+        train, held_out = ([encode_example(tokenizer, talk) for talk in talks[s]] for s in ("train", "validation"))
+        torch.manual_seed(schedule.seed)
+        pupil = learner(weights, task.method(), steps=len(sft.plan([len(e.ids) for e in train], schedule)))
+        choose_attention(pupil.model, schedule.batch_size, max(len(e.ids) for e in train))
+        sft.tune(pupil, train, held_out, schedule, run, pad=tokenizer.pad_token_id or 0)
+        pupil.save(run.output / "model")
+
+
+if __name__ == "__main__":
+    one_side(sys.argv[1], Path(sys.argv[2])) if len(sys.argv) > 1 else main()
