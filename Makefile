@@ -33,7 +33,8 @@ demo: setup
 
 test: setup-dev
 	@$(BIN)/python tests/browser.py
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not journey" --numprocesses=auto --maxprocesses=4 --dist=loadfile
+	$(BIN)/python -m pytest -m journey
 
 check: setup-dev
 	$(BIN)/ruff check .

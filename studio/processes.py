@@ -143,7 +143,7 @@ def spawn(
     if nice:
         # From out here rather than in a preexec_fn, which may deadlock in a process that has threads.
         with contextlib.suppress(ProcessLookupError):
-            os.setpriority(os.PRIO_PGRP, process.pid, nice)
+            os.setpriority(os.PRIO_PGRP, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + nice)
     return process
 
 

@@ -160,7 +160,7 @@ async def test_adapters_answer_differently_and_share_one_loaded_base(engine, tin
     assert plain.text == plain_again.text != changed.text == changed_again.text
     status = await engine.status()
     assert status["loads"] == loads
-    assert status["adapters"] == [str(tiny_lora)]
+    assert status["adapters"].count(str(tiny_lora)) == 1
 
 
 async def test_an_adapter_that_was_trained_again_is_read_again(engine, tiny_weights, tiny_folder, tmp_path, backend):
