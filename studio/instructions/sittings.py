@@ -24,8 +24,19 @@ from studio.instructions.editing import duplicate, review
 from studio.instructions.records import add_record, checked_fields, conversation, question
 from studio.store import Dataset, Record, RecordFilter, Store
 
-__all__ = ["MOST_LETTERS", "Overtaken", "Sent", "Sittings", "Written", "duplicated", "pair_of", "turns_of"]
+__all__ = [
+    "MOST_LETTERS",
+    "ONE_STROKE",
+    "Overtaken",
+    "Sent",
+    "Sittings",
+    "Written",
+    "duplicated",
+    "pair_of",
+    "turns_of",
+]
 
+ONE_STROKE = 60.0  # seconds of writing in one record that one undo takes back, however often the form saved
 MOST_LETTERS = 100_000  # of a record's text that a form in a browser takes without becoming slow
 
 Values: TypeAlias = dict[str, Any]
@@ -209,7 +220,7 @@ class Sittings:
             _check_length(whole)
             fields |= checked_fields(whole)
         try:
-            return self._store.edit_record(newest.id, newest.revision, fields, author=author)
+            return self._store.edit_record(newest.id, newest.revision, fields, author=author, within=ONE_STROKE)
         except Conflict as error:  # within the last milliseconds
             theirs = self._store.record(newest.id)
             raise Overtaken(str(error), theirs, {**_values(theirs), **mine}) from error

@@ -57,8 +57,14 @@ class Comment:
 
 
 class EditVerbs(DatasetVerbs):
-    def edit_record(self, record_id: int, revision: int, fields: Mapping[str, Any], *, author: str) -> Record:
-        """Save new field values if `revision` is still the newest; the values before stay in the history."""
+    def edit_record(
+        self, record_id: int, revision: int, fields: Mapping[str, Any], *, author: str, within: float = 0.0
+    ) -> Record:
+        """Save new field values if `revision` is still the newest; the values before stay in the history.
+
+        Where the person's last stroke was a change of this very record, began at most `within` seconds ago, and nobody
+        changed the record since, this goes on with it: both are undone at once. A form that saves by itself asks so.
+        """
         with self._write() as c:
             before = self._record(c, record_id, lock=True)
             if before.revision != revision:
@@ -69,8 +75,15 @@ class EditVerbs(DatasetVerbs):
                 )
             if all(getattr(before, name) == value for name, value in fields.items()):
                 return before
-            edit = begun(c, before.dataset_id, "change", f"Changed record {record_id}", author)
-            self._apply(c, [RecordChange(record_id, fields)], edit, author)
+            title = f"Changed record {record_id}"
+            edit = _to_go_on_with(c, before, title, author, now() - within) if within else None
+            self._apply(
+                c,
+                [RecordChange(record_id, fields)],
+                edit or begun(c, before.dataset_id, "change", title, author),
+                author,
+                is_counted=edit is None,
+            )
             changed(c, before.dataset_id)
             return self._record(c, record_id)
 
@@ -167,8 +180,10 @@ class EditVerbs(DatasetVerbs):
 
     # -- how --------------------------------------------------------------------------------------------------------
 
-    def _apply(self, c: sa.Connection, changes: Sequence[RecordChange], edit: int, author: str) -> None:
-        """Write new versions of records and keep the ones before under `edit`."""
+    def _apply(
+        self, c: sa.Connection, changes: Sequence[RecordChange], edit: int, author: str, *, is_counted: bool = True
+    ) -> None:
+        """Write new versions of records and keep the ones before under `edit`, which counts them."""
         at, total = now(), 0
         for start in range(0, len(changes), _PART):
             part = changes[start : start + _PART]
@@ -189,7 +204,7 @@ class EditVerbs(DatasetVerbs):
             if made:
                 c.execute(t.record_revisions.insert(), kept)
                 c.execute(_UPDATE, made)
-            total += len(made)
+            total += len(made) if is_counted else 0
         c.execute(t.edits.update().where(t.edits.c.id == edit).values(records=t.edits.c.records + total))
 
     def _revert(self, c: sa.Connection, edit: Edit, kind: str, author: str) -> None:
@@ -197,9 +212,9 @@ class EditVerbs(DatasetVerbs):
         e, v = t.edits.c, t.record_revisions.c
         query = sa.select(sa.func.max(e.id)).where(sa.or_(e.id == edit.id, e.of_id == edit.id))
         newest = int(c.execute(query).scalar_one())
-        ended = (
-            c.execute(sa.select(t.record_revisions).where(v.edit_id == newest).order_by(v.record_id)).mappings().all()
-        )
+        versions = sa.select(t.record_revisions).where(v.edit_id == newest).order_by(v.record_id, v.revision.desc())
+        # Of a record that was saved several times at one stroke: what it was before the first.
+        ended = list({row["record_id"]: row for row in c.execute(versions).mappings()}.values())
         current = _rows(c, [row["record_id"] for row in ended])
         left = _left_by(c, newest)
         for row in ended:
@@ -250,7 +265,9 @@ def _left_by(c: sa.Connection, edit: int) -> dict[int, dict[str, Any]]:
     """Record -> what an edit left, of those records that were changed again."""
     own, after = t.record_revisions.alias(), t.record_revisions.alias()
     follows = sa.and_(after.c.record_id == own.c.record_id, after.c.revision == own.c.revision + 1)
-    query = sa.select(after.c.record_id, after.c.fields).join_from(own, after, follows).where(own.c.edit_id == edit)
+    is_other = sa.or_(after.c.edit_id != edit, after.c.edit_id.is_(None))
+    query = sa.select(after.c.record_id, after.c.fields).join_from(own, after, follows)
+    query = query.where(own.c.edit_id == edit, is_other)
     return {record_id: fields for record_id, fields in c.execute(query)}
 
 
@@ -288,6 +305,20 @@ def _rows(c: sa.Connection, ids: Sequence[int]) -> dict[int, Mapping[str, Any]]:
 
 def _edit(c: sa.Connection, edit_id: int) -> Edit:
     return Edit(**c.execute(sa.select(t.edits).where(t.edits.c.id == edit_id)).mappings().one())
+
+
+def _to_go_on_with(c: sa.Connection, record: Record, title: str, author: str, since: float) -> int | None:
+    """The person's last stroke, if it was a change of this record that stands, and the record's last change too."""
+    e, v = t.edits.c, t.record_revisions.c
+    last = (
+        sa.select(t.edits).where(e.dataset_id == record.dataset_id, e.author == author).order_by(e.id.desc()).limit(1)
+    )
+    edit = c.execute(last).mappings().first()
+    if edit is None or edit["kind"] != "change" or edit["title"] != title or edit["created_at"] < since:
+        return None
+    ended = sa.select(v.edit_id).where(v.record_id == record.id).order_by(v.revision.desc()).limit(1)
+    goes_on = edit["undone_at"] is None and c.execute(ended).scalar() == edit["id"]
+    return int(edit["id"]) if goes_on else None
 
 
 def _to_undo(c: sa.Connection, dataset_id: int, author: str) -> Edit | None:

@@ -275,6 +275,16 @@ def test_an_older_saving_that_arrives_late_does_not_follow_a_newer_one(store: St
     assert store.record(9).response == "A and B"
 
 
+def test_one_undo_takes_back_what_a_form_saved_in_several_goes(store: Store) -> None:
+    sittings, record = Sittings(store), store.record(9)
+    form = sittings.open(record)
+    for text in ("Air", "Air it f", "Air it for a day."):
+        sittings.keep(sent(form, **written(store.record(9), response=text)), EXAMPLE, author="owner")
+    assert store.record(9).response == "Air it for a day."
+    store.undo(record.dataset_id, author="owner")
+    assert store.record(9).response == record.response
+
+
 def test_savings_of_one_form_that_arrive_together_all_count(store: Store) -> None:
     sittings, record = Sittings(store), store.record(9)
     name = sittings.open(record)

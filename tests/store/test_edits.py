@@ -57,6 +57,54 @@ def test_a_record_that_changed_meanwhile_stops_the_whole_stroke(store: Store, da
     assert store.next_undo(dataset.id, "ben") is None
 
 
+def test_what_a_form_saved_within_a_minute_is_undone_and_redone_at_once(store: Store, dataset: Dataset) -> None:
+    before = texts(store, dataset)
+    key = store.records(dataset.id)[1].id
+    for revision, text in enumerate(("It", "It wei", "It weighs one kilo."), 1):
+        store.edit_record(key, revision, {"response": text}, author="ann", within=60)
+    after = texts(store, dataset)
+    assert [h["fields"]["response"] for h in store.record_history(key)][:2] == ["It wei", "It"]  # nothing is lost
+    assert store.undo(dataset.id, author="ann").records == 1
+    assert texts(store, dataset) == before
+    store.redo(dataset.id, author="ann")
+    assert texts(store, dataset) == after
+    store.undo(dataset.id, author="ann")
+    store.edit_record(key, store.record(key).revision, {"response": "Other."}, author="ann", within=60)
+    store.undo(dataset.id, author="ann")
+    assert texts(store, dataset) == before
+
+
+def test_writing_goes_on_only_where_nobody_did_anything_else(store: Store, dataset: Dataset) -> None:
+    one, two = store.records(dataset.id)[:2]
+
+    def write(record: Record, text: str, author: str = "ann", within: float = 60) -> None:
+        now_there = store.record(record.id).revision
+        store.edit_record(record.id, now_there, {"response": text}, author=author, within=within)
+
+    write(one, "a")
+    write(two, "b")
+    write(one, "c")
+    write(one, "d", author="ben")
+    write(one, "e")
+    write(one, "f", within=0)
+    assert [e.author for e in store.edits(dataset.id, limit=6)] == ["ann", "ann", "ben", "ann", "ann", "ann"]
+    write(one, "g", author="cem")
+    with pytest.raises(Conflict, match=rf"record {one.id} was changed by cem since"):
+        store.undo(dataset.id, author="ann")
+
+
+def test_somebody_elses_later_change_stops_the_undo_of_a_long_stroke(store: Store, dataset: Dataset) -> None:
+    key = store.records(dataset.id)[0].id
+    for revision, text in enumerate(("One", "One and two"), 1):
+        store.edit_record(key, revision, {"response": text}, author="ann", within=60)
+    store.edit_record(key, 3, {"response": "Mine."}, author="ben")
+    with pytest.raises(Conflict, match=rf"record {key} was changed by ben since"):
+        store.undo(dataset.id, author="ann")
+    store.undo(dataset.id, author="ben")
+    store.undo(dataset.id, author="ann")
+    assert store.record(key).response == record_row(0)["response"]
+
+
 def test_removed_records_come_back_with_undo(store: Store, dataset: Dataset) -> None:
     before = texts(store, dataset)
     gone = [RecordChange(r.id, {}, r.revision, is_removed=True) for r in store.records(dataset.id)[:2]]
@@ -181,11 +229,15 @@ class Desk(RuleBasedStateMachine):
         self.store.add_records(self.dataset.id, map(record_row, range(4)), author="import", source="test")
         self.done: list[Any] = [texts(self.store, self.dataset)]
         self.undone: list[Any] = []
+        self.writing: int | None = None  # the record that the last stroke of all wrote in
 
-    def _did(self) -> None:
+    def _did(self, writing: int | None = None, *, goes_on: bool = False) -> None:
         if (now := texts(self.store, self.dataset)) != self.done[-1]:
+            if goes_on:
+                self.done.pop()
             self.done.append(now)
             self.undone.clear()
+            self.writing = writing
 
     @rule(number=st.integers(0, 3), text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00")))
     def edit(self, number: int, text: str) -> None:
@@ -193,7 +245,15 @@ class Desk(RuleBasedStateMachine):
         if number < len(records):
             record = records[number]
             self.store.edit_record(record.id, record.revision, {"response": text}, author="ann")
-            self._did()
+            self._did(record.id)
+
+    @rule(number=st.integers(0, 1), text=st.sampled_from(["", "a", "b"]))
+    def write_on(self, number: int, text: str) -> None:
+        records = self.store.records(self.dataset.id)
+        if number < len(records):
+            record = records[number]
+            self.store.edit_record(record.id, record.revision, {"response": text}, author="ann", within=3600)
+            self._did(record.id, goes_on=self.writing == record.id)
 
     @rule(state=st.sampled_from(["approved", "rejected"]))
     def review_all(self, state: str) -> None:
@@ -218,6 +278,7 @@ class Desk(RuleBasedStateMachine):
     def undo(self) -> None:
         if len(self.done) > 1:
             self.store.undo(self.dataset.id, author="ann")
+            self.writing = None
             self.undone.append(self.done.pop())
         else:
             assert self.store.next_undo(self.dataset.id, "ann") is None
@@ -226,6 +287,7 @@ class Desk(RuleBasedStateMachine):
     def redo(self) -> None:
         if self.undone:
             self.store.redo(self.dataset.id, author="ann")
+            self.writing = None
             self.done.append(self.undone.pop())
         else:
             assert self.store.next_redo(self.dataset.id, "ann") is None
