@@ -29,7 +29,7 @@ from starlette.types import Receive, Scope, Send
 
 from studio.engine.answers import Emit, Speaker, chunks
 from studio.engine.constraints import Grammars
-from studio.engine.marks import marks
+from studio.engine.marks import marks, spelled
 from studio.engine.shelf import Shelf, Tokenizers
 from studio.errors import ModelError, StudioError
 from studio.models import Weights
@@ -249,7 +249,8 @@ class Engine:
 
         def work() -> list[tuple[str, int]]:
             tokenizer = self._tokenizers.of(weights)
-            return [(str(tokenizer.decode([token])), token) for token in encode_prompt(tokenizer, messages)]
+            ids = encode_prompt(tokenizer, messages)
+            return list(zip(spelled(tokenizer, ids), ids, strict=True))
 
         return await self._at_desk(work)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from studio.errors import InputError, NotFound
-from studio.instructions.records import FIELDS, freeze
+from studio.instructions.records import freeze
 from studio.store import Dataset, Order, Record, RecordFilter, SavedFilter, Snapshot, Store
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "Taken",
     "beside_on_page",
     "dataset_named",
-    "is_unsaved",
     "keep_filter",
     "name_for",
     "neighbour",
@@ -176,18 +175,6 @@ def keep_filter(store: Store, dataset: Dataset, name: str, where: RecordFilter, 
     if len(name.strip()) > _LONGEST_NAME:
         raise InputError(f"The name has {len(name.strip())} characters. {_LONGEST_NAME} are enough to find it again.")
     return store.save_filter(dataset.id, name.strip(), where, author=author)
-
-
-def is_unsaved(stored: Record | None, fields: Mapping[str, str]) -> bool:
-    """Whether somebody typed what is not in the stored record (or, for a new one, anything at all)."""
-    if stored is None:
-        return any(_typed(fields.get(name)) for name in FIELDS if name != "category")
-    return any(_typed(fields.get(name)) != _typed(getattr(stored, name)) for name in FIELDS)
-
-
-def _typed(text: str | None) -> str:
-    """As a browser's text field gives it back, and without the white space that saving trims anyway."""
-    return (text or "").replace("\r\n", "\n").replace("\r", "\n").strip()
 
 
 def take_snapshot(

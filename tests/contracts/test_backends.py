@@ -156,6 +156,12 @@ async def test_the_prompts_tokens_spell_what_the_model_gets(backend):
     assert all(numbers[spelled] == number for spelled, number in found)
 
 
+async def test_a_character_of_several_tokens_is_spelled_whole(backend):
+    question = [user("Ein Zelt für 🏕️?")]
+    found = await backend.tokens(question)
+    assert "".join(spelled for spelled, _ in found) == (await backend.render(question)).text
+
+
 async def test_tokens_are_counted_per_text(backend):
     counts = await backend.count_tokens(["one", "", "one two three four five", "one"] * 40)
     assert len(counts) == 160

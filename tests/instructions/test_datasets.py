@@ -11,7 +11,6 @@ from studio.instructions import (
     PAGE_ROWS,
     datasets,
     import_into,
-    is_unsaved,
     name_for,
     neighbour,
     new_dataset,
@@ -141,16 +140,6 @@ def test_a_filter_that_nobody_could_use_is_not_saved(
     with pytest.raises(InputError, match=sentence):
         keep_filter(sqlite_store, dataset, name, where, author="ann")
     assert sqlite_store.saved_filters(dataset.id) == []
-
-
-def test_only_what_somebody_wrote_counts_as_unsaved(sqlite_store: Store, dataset: Dataset) -> None:
-    record = sqlite_store.records(dataset.id)[0]
-    same = {"instruction": record.instruction, "context": "", "response": "Yes.\r\n", "category": None}
-    assert not is_unsaved(record, same)
-    assert is_unsaved(record, {**same, "response": "No."})
-    assert is_unsaved(record, {**same, "category": "open_qa"})
-    assert not is_unsaved(None, {"category": "open_qa", "instruction": " "})
-    assert is_unsaved(None, {"instruction": "Why?"})
 
 
 @pytest.mark.parametrize("name", ["", "my set", "a/b", "x@1", "ä b"])
