@@ -325,7 +325,7 @@ def runs_to_pick(runs: Sequence[Job], line: Line, shown: str) -> str:
 
 def _run_cells(job: Job) -> list[str]:
     is_reward = job.kind == Reward.kind
-    taken = job.ended_at - job.started_at if job.ended_at and job.started_at else None
+    taken = job.took if job.ended_at else None
     return [
         f"run:{job.id}",
         state_chip(job),

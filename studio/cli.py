@@ -47,12 +47,18 @@ from studio.jobs import (
 )
 from studio.jobs.actions import hold_job, move_job, note_job, release_job
 from studio.models import catalogue
+from studio.models.exporting import Form, Kind, Precision, export_model
 from studio.offline import forbid_outbound_calls
 from studio.preferences import SampleAnswers, SimulateJudgements, freeze_judgements
 from studio.prompts import Compare, comparison
 from studio.prompts.distil import Distil
 from studio.prompts.reproduce import Replay, replay
+from studio.recipes.preflight import Preflight, preflight
+from studio.recipes.round_trip import RoundTrip
+from studio.recipes.tuning import Tuning
+from studio.recipes.tuning_state import ready
 from studio.settings import Settings
+from studio.specs import ModelRef
 from studio.store import Dataset, Job, Place, Record, Store
 from studio.tasks import Lane, Task
 from studio.workspace import Workspace
@@ -128,6 +134,44 @@ def models_list(open_workspace: _Open, as_json: bool) -> None:
         {"ref": m.ref, "title": m.title, "licence": m.licence, "base": m.base, "snapshot": m.snapshot} for m in made
     ]
     _show(rows, as_json)
+
+
+@models.command("export")
+@click.argument("ref")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--with-base", "kind", flag_value="with-base", help="An adapter with its base beside it.")
+@click.option("--merged", "kind", flag_value="merged", help="Whole weights, the adapter merged into its base.")
+@click.option(
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    default="float32",
+    show_default=True,
+    help="Of merged weights; bfloat16 takes half the disk and rounds once more.",
+)
+@_AS_JSON
+@click.pass_obj
+def models_export(
+    open_workspace: _Open, ref: str, folder: Path, kind: Kind | None, precision: Precision, as_json: bool
+) -> None:
+    """Write a model into a folder that plain peft and transformers load; its README.md has the lines for that.
+
+    Without a flag an adapter leaves as an adapter that names its base, and whole weights as they are.
+    """
+    if precision != "float32" and kind != "merged":
+        raise InputError(f"--precision {precision} is of merged weights. Add --merged, or leave it out.")
+    workspace = open_workspace()
+    done = export_model(
+        ModelRef(ref),
+        folder,
+        Form(kind or "made", precision),
+        settings=workspace.settings,
+        store=workspace.store,
+        workspace=workspace.path,
+    )
+    if as_json:
+        print(json.dumps({**asdict(done), "folder": str(done.folder)}))
+        return
+    print(f"{done.folder}: {done.holds} {done.size / 1e6:,.1f} MB. README.md has the lines that load it.")
 
 
 # -- data ---------------------------------------------------------------------------------------------------------
@@ -339,10 +383,17 @@ def _command(task: type[Task]) -> click.Command:
     """One command made from a task's fields."""
 
     @click.pass_obj
-    def start(open_workspace: _Open, /, detach: bool, as_json: bool, **flags: Any) -> None:
+    def start(open_workspace: _Open, /, detach: bool, as_json: bool, plan: bool = False, **flags: Any) -> None:
         given = {k: v for k, v in flags.items() if v not in (None, ())}
         made = fill_in(task, given)
         workspace = open_workspace()
+        _check_detach(workspace, detach)
+        if isinstance(made, Tuning):
+            if plan:
+                _show_plan(preflight(workspace.store, workspace.path, made, workspace.settings), as_json)
+                return
+            made.check(workspace.store)  # a choice that is not there is another kind of mistake than a full disk
+            tell(ready(workspace.store, workspace.path, made, workspace.settings).sentence)
         job = workspace.queue(made, author="owner")
         _see_through(workspace, job, detach, as_json)
 
@@ -351,14 +402,34 @@ def _command(task: type[Task]) -> click.Command:
         click.Option(["--detach"], is_flag=True, help="Leave the run to the studio that is running."),
         click.Option(["--json", "as_json"], is_flag=True, help="Print JSON instead of a table."),
     ]
+    if issubclass(task, Tuning):
+        flags.append(click.Option(["--plan"], is_flag=True, help="Only say what the run would take; start nothing."))
     help_text = (task.__doc__ or "").strip().splitlines()[0]
     return click.Command(task.kind, params=flags, callback=start, help=help_text)
 
 
-def _see_through(workspace: Workspace, job: Job, detach: bool, as_json: bool) -> None:
-    """Wait for a queued job and say how it ended, or leave it to the studio that is running."""
+def _show_plan(found: Preflight, as_json: bool) -> None:
+    """What a run would take; exit 1 when something stands in its way."""
+    if as_json:
+        print(json.dumps({"sentence": found.sentence, "can_start": found.can_start, **asdict(found)}))
+    else:
+        print(found.sentence)
+        for figure in found.figures:
+            print(f"{figure.name:16} {figure.words}  ({figure.confidence})")
+        print(f"{'Licence':16} {found.licence.sentence}")
+        for caution in found.cautions:
+            print(f"{'Caution':16} {caution.words}")
+    if not found.can_start:
+        sys.exit(1)
+
+
+def _check_detach(workspace: Workspace, detach: bool) -> None:
     if detach and app_holder(workspace.path) is None:
         raise InputError("No studio is running that could take the run. Start one, or leave out --detach.")
+
+
+def _see_through(workspace: Workspace, job: Job, detach: bool, as_json: bool) -> None:
+    """Wait for a queued job and say how it ended, or leave it to the studio that is running."""
     if not detach:
         job = run_here(workspace.store, workspace.path, workspace.settings, job.id, tell=Progress(workspace, tell))
     _report(workspace, job, as_json)
@@ -399,6 +470,7 @@ def _run_manifest(
         return
     told = read_manifest(manifest)
     workspace: Workspace = context.obj()
+    _check_detach(workspace, detach)
     where = (workspace.store, workspace.path, workspace.settings)
     job = repeat(*where, told, author="owner", files=snapshot_files, warn=lambda said: print(said, file=sys.stderr))
     _see_through(workspace, job, detach, as_json)
@@ -427,6 +499,29 @@ ladder.add_command(_command(Compare))
 prompt.add_command(_command(Distil))
 prefs.add_command(_command(SampleAnswers))
 prefs.add_command(_command(SimulateJudgements))
+
+
+@models.command(
+    "check", params=[click.Argument(["ref"]), *(_option(f) for f in describe(RoundTrip) if f.name != "model")]
+)
+@_AS_JSON
+@click.pass_obj
+def models_check(open_workspace: _Open, /, ref: str, as_json: bool, **flags: Any) -> None:
+    """Ask a model the same in the studio, in plain libraries and as merged weights; exit 1 when answers differ.
+
+    In bfloat16 rounding may make answers differ: that is told, and is no failure. A different prompt is.
+    """
+    task = fill_in(RoundTrip, {"model": ref, **{name: value for name, value in flags.items() if value is not None}})
+    workspace = open_workspace()
+    job = workspace.queue(task, author="owner")
+    job = run_here(workspace.store, workspace.path, workspace.settings, job.id, tell=Progress(workspace, tell))
+    if job.state != "done" or job.result is None:
+        _report(workspace, job, as_json)
+        return
+    told = " ".join(filter(None, (job.result[name] for name in ("sentence", "not_merged"))))
+    print(json.dumps(job.result) if as_json else told)
+    if not job.result["same"] and (task.dtype == "float32" or not job.result["same_prompts"]):
+        sys.exit(1)
 
 
 @ladder.command("recipes")
@@ -603,6 +698,7 @@ def jobs_again(
 ) -> None:
     """Run a job again as it was, or with changes, as a new one."""
     workspace = open_workspace()
+    _check_detach(workspace, detach)
     told = dict(_change(change) for change in changes)
     job = again(workspace.store, workspace.path, job_id, told, by="owner", goes_on=goes_on)
     _see_through(workspace, job, detach, as_json)

@@ -40,3 +40,7 @@ class Settings(BaseSettings):
     threads: int | None = Field(
         None, ge=1, description="CPU threads for the engine and for runs; empty means all cores."
     )
+    price_per_hour: float | None = Field(
+        None, ge=0, description="What this machine costs by the hour, so that runs say their price before they start."
+    )
+    currency: str | None = Field(None, description="Currency of that price; empty means that of assets/prices.yaml.")

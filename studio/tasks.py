@@ -62,6 +62,7 @@ class Run(ABC):
     output: Path  # runs/ID/, private to this run
     settings: Settings
     store: Store
+    saves_memory: bool = False  # said by the task, for whoever explains why memory ran out
 
     @abstractmethod
     def backend(self, ref: ModelRef) -> Backend:
@@ -86,6 +87,10 @@ class Run(ABC):
     @abstractmethod
     def say(self, sentence: str) -> None:
         """What is going on now, in words: the message beside the progress bar."""
+
+    def note(self, sentence: str) -> None:
+        """Something about this run that people should still find when it is over."""
+        self.say(sentence)
 
     @abstractmethod
     def sample(self, step: int, prompt: str, **answers: str) -> None:

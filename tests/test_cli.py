@@ -247,6 +247,7 @@ def test_detaching_needs_a_running_studio(ladder):
     ladder("run", "lora", "--base", "dir:tiny", "--data", "data:brackenfold@1", "--detach")
     assert ladder.code == 2
     assert "No studio is running" in ladder.err
+    assert json.loads(ladder("jobs", "list", "--json")) == []
 
 
 def test_a_run_tunes_the_tiny_model_and_jobs_tell_of_it(ladder, model_workspace):
@@ -256,8 +257,15 @@ def test_a_run_tunes_the_tiny_model_and_jobs_tell_of_it(ladder, model_workspace)
     (ladder.workspace / "count.jsonl").write_text(rows)
     ladder("data", "import", str(ladder.workspace / "count.jsonl"), "--into", "count")
     ladder("data", "snapshot", "count")
-    ladder("run", "lora", "--base", "dir:tiny", "--data", "data:count@1", "--epochs", "1", "--rank", "2", "--json")
+    told = ("run", "lora", "--base", "dir:tiny", "--data", "data:count@1", "--epochs", "1", "--rank", "2")
+    plan = json.loads(ladder(*told, "--plan", "--json"))
+    assert plan["can_start"]
+    assert json.loads(ladder("jobs", "list", "--json")) == []
+    ladder(*told, "--json")
     assert ladder.code == 0, ladder.err
+    assert "It goes through" in ladder.err
+    assert ladder(*told, "--max-length", "16", "--plan").startswith("Nothing would be learned")
+    assert ladder.code == 1
     run = json.loads(ladder.out)[0]
     assert run["state"] == "done"
     made = json.loads(ladder("models", "list", "--json"))[-1]

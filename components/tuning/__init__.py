@@ -3,6 +3,7 @@
 knobs       the three fields, the method and its knobs
 before      what a run will take, what is in its way, what its licences allow
 on_screen   one run: curves, figures, answers on the way
+verdict     whether to use what it made, and what that rests on
 past        all runs, runs beside each other, and what waits
 telling     "tell me when a run ends"
 
@@ -28,16 +29,18 @@ from components.tuning.on_screen import OnScreen
 from components.tuning.past import Past
 from components.tuning.serve import serve
 from components.tuning.telling import Telling
+from components.tuning.verdict import Judgement
 from studio.errors import InputError, StudioError
 from studio.jobs import Figures, again, run_folder, task_from
 from studio.jobs.checkpoints import Checkpoints
 from studio.jobs.repeating import changed_knobs
 from studio.models import EMBEDDED
-from studio.models.licences import USES
 from studio.recipes.dry_run import DryRun
 from studio.recipes.preflight import Preflight, preflight
 from studio.recipes.tuning import Tuning, tuning_methods
 from studio.recipes.tuning_state import ready, tuning_runs
+from studio.recipes.verdict import judge_after
+from studio.recipes.verdict_state import Verdicts
 from studio.store import Job
 from studio.workspace import Workspace
 
@@ -63,6 +66,7 @@ def build(workspace: Workspace) -> TuningWidgets:
     page = _Page(workspace, telling)
     _wire_start(page, start)
     _wire_run(page)
+    _wire_judgement(page)
     _wire_past(page)
     serve(workspace)
     return TuningWidgets(
@@ -95,8 +99,10 @@ class _Page:
             self._lay_out_repeat()
             self.knobs = Knobs(workspace, method)
             self._lay_out_before()
+        verdicts = Verdicts(workspace.store)
         self.screen = OnScreen(workspace, figures)
-        self.past = Past(workspace, figures)
+        self.judgement = Judgement(workspace, figures, verdicts)
+        self.past = Past(workspace, figures, verdicts)
 
     def _lay_out_repeat(self) -> None:
         """Out when the form was filled from a run."""
@@ -105,7 +111,7 @@ class _Page:
             self.goes_on = gr.Checkbox(
                 False,
                 label="Go on from its last checkpoint",
-                info="Then only the learning rate, the patience and 'Save memory' may differ.",
+                info="Then only the learning rate, the patience, 'Save memory' and what it is for may differ.",
                 min_width=240,
                 elem_id="tune-goes-on",
             )
@@ -114,22 +120,12 @@ class _Page:
     def _lay_out_before(self) -> None:
         self.plan = markup(elem_id="preflight", label="Before the start")
         with gr.Row(elem_classes=["form-row", "before-row"]):
-            self.use = gr.Dropdown(
-                [(words.capitalize(), use) for use, words in USES.items()],
-                value="company",
-                label="What it is for",
-                info="Licences allow some uses and not others.",
-                scale=0,
-                min_width=300,
-                elem_id="tune-use",
-            )
+            self.knobs.use.render()  # type: ignore[no-untyped-call]
             self.dry = gr.Button("Measure first (20 steps)", scale=0, min_width=190, elem_id="measure-first")
+            self.judges = gr.Checkbox(
+                True, label="Judge it when it is done", min_width=210, scale=0, elem_id="tune-judges"
+            )
             self.measuring = markup(label="Measuring")
-
-    @property
-    def told(self) -> list[Any]:
-        """What says all about the run to start: the use, then the form."""
-        return [self.use, *self.knobs.inputs]
 
     @property
     def repeat_outputs(self) -> list[Any]:
@@ -142,12 +138,12 @@ class _Page:
 
     @property
     def run_inputs(self) -> list[Any]:
-        return [*self.screen.inputs, *self.past.inputs]
+        return [*self.screen.inputs, *self.judgement.inputs, *self.past.inputs]
 
     @property
     def run_outputs(self) -> list[Any]:
         """The run on screen and everything below it: what `show` returns."""
-        return [*self.screen.outputs, *self.past.outputs, self.measuring]
+        return [*self.screen.outputs, *self.judgement.outputs, *self.past.outputs, self.measuring]
 
     @property
     def again_inputs(self) -> list[Any]:
@@ -162,15 +158,24 @@ class _Page:
 
     # -- what there is ------------------------------------------------------------------------------------------
 
-    def show(self, run: str, smoothing: float, look: str | None, offered: str, *of_past: str) -> list[Any]:
-        """The run on screen, the queue, the runs and the comparison."""
-        return self._shown(tuning_runs(self.store), run, smoothing, look, offered, *of_past)
+    def show(
+        self, run: str, smoothing: float, look: str | None, offered: str, painted: str, *of_past: str
+    ) -> list[Any]:
+        """The run on screen, its verdict, the queue, the runs and the comparison."""
+        return self._shown(tuning_runs(self.store), run, smoothing, look, offered, painted, *of_past)
 
     def _shown(
-        self, jobs: Sequence[Job], run: str, smoothing: float, look: str | None, offered: str, *of_past: str
+        self,
+        jobs: Sequence[Job],
+        run: str,
+        smoothing: float,
+        look: str | None,
+        offered: str,
+        painted: str,
+        *of_past: str,
     ) -> list[Any]:
-        screen = self.screen.show(run, smoothing, look, offered)
-        return [*screen, *self.past.show(jobs, run, *of_past), self._measuring()]
+        screen, judgement = self.screen.show(run, smoothing, look, offered), self.judgement.show(run, painted)
+        return [*screen, *judgement, *self.past.show(jobs, run, *of_past), self._measuring()]
 
     def again(
         self, run: str, key: str, offered: str, method: str, data: str | None, base: str | None, *of_run: Any
@@ -196,7 +201,7 @@ class _Page:
         except StudioError:
             return [gr.skip()] * len(self.again_outputs)
 
-    def look(self, use: str, *values: Any) -> Iterator[list[Any]]:
+    def look(self, *values: Any) -> Iterator[list[Any]]:
         """The pre-flight: at once as far as it is known, then with the tokens counted by the model's tokenizer."""
         try:
             task = self._task(values)
@@ -206,16 +211,15 @@ class _Page:
         if task is None:
             yield [self._nothing_to_learn(), "", gr.Button(visible=False)]
             return
-        found = self._preflight(task, use)
+        found = self._preflight(task)
         yield self._planned(task, found)
         tokens = found.figure("Learned tokens")
         if tokens is not None and tokens.confidence == "about":
-            yield self._planned(task, self._preflight(task, use, counts=True))
+            yield self._planned(task, self._preflight(task, counts=True))
 
-    def _preflight(self, task: Tuning, use: str, counts: bool = False) -> Preflight:
+    def _preflight(self, task: Tuning, counts: bool = False) -> Preflight:
         w = self.workspace
-        known: Any = use if use in USES else "company"
-        return preflight(w.store, w.path, task, w.settings, engine=w.engine if counts else None, use=known)
+        return preflight(w.store, w.path, task, w.settings, engine=w.engine if counts else None)
 
     def _planned(self, task: Tuning, found: Preflight) -> list[Any]:
         can_measure = not found.blocks and not any(f.confidence == "measured" for f in found.figures)
@@ -245,23 +249,30 @@ class _Page:
 
     # -- what a person does -------------------------------------------------------------------------------------
 
-    def begin(self, request: gr.Request, key: str, repeated: str, goes_on: bool, use: str, *values: Any) -> list[Any]:
+    def begin(
+        self, request: gr.Request, key: str, repeated: str, goes_on: bool, judges: bool, *values: Any
+    ) -> list[Any]:
         """Queue the run that the form describes, unless something stands in its way. A form that was filled from a run
         makes a repetition of that one, whose manifest says what was changed."""
         task = self.knobs.read(values)
-        ready(self.store, self.workspace.path, task, self.workspace.settings, use)
+        ready(self.store, self.workspace.path, task, self.workspace.settings)
         by, before = user_of(request), self.screen.job(repeated) if repeated else None
         if before is not None and before.kind == task.kind:
             changes = {name: now for name, (_, now) in changed_knobs(before, task).items()}
             job = self._again(before, changes, key, by, goes_on)
         else:
             job = self.workspace.queue(task, author=by, client_key=key or None)
+        if judges:
+            judge_after(self.store, job, author=by)
         return [secrets.token_hex(8), str(job.id), *_repeats_nothing()]
 
-    def run_again(self, request: gr.Request, key: str, use: str, run: str) -> list[Any]:
+    def run_again(self, request: gr.Request, key: str, judges: bool, run: str) -> list[Any]:
         """The same once more, as a run of its own."""
-        ready(self.store, self.workspace.path, self._told_then(run), self.workspace.settings, use)
-        job = self._again(self.screen.job(run), {}, key, user_of(request))
+        ready(self.store, self.workspace.path, self._told_then(run), self.workspace.settings)
+        by = user_of(request)
+        job = self._again(self.screen.job(run), {}, key, by)
+        if judges:
+            judge_after(self.store, job, author=by)
         return [secrets.token_hex(8), str(job.id)]
 
     def _again(self, job: Job, changes: Mapping[str, Any], key: str, by: str, goes_on: bool = False) -> Job:
@@ -299,6 +310,14 @@ class _Page:
         self.screen.act(run, action, user_of(request))
         return self.show(run, *of_run)
 
+    def judge(self, request: gr.Request, run: str, *of_run: Any) -> list[Any]:
+        self.judgement.start(run, user_of(request))
+        return self.show(run, *of_run)
+
+    def check_same(self, request: gr.Request, run: str, *of_run: Any) -> list[Any]:
+        self.judgement.check_same(run, user_of(request))
+        return self.show(run, *of_run)
+
     def order(self, event: gr.EventData, request: gr.Request, run: str, *of_run: Any) -> list[Any]:
         self.past.order(event, user_of(request))
         return self.show(run, *of_run)
@@ -318,9 +337,10 @@ def _repeats_nothing() -> list[Any]:
 
 def _wire_start(page: _Page, start: gr.Button) -> None:
     knobs = page.knobs
+    told: list[Any] = knobs.inputs
     start.click(
         handler(page.begin),
-        [page.key, page.repeated, page.goes_on, *page.told],
+        [page.key, page.repeated, page.goes_on, page.judges, *told],
         [page.key, page.shown, *page.repeat_outputs],
         validator=after_key(knobs.validator(), before=4),
         api_name="begin_tuning",
@@ -336,9 +356,9 @@ def _wire_start(page: _Page, start: gr.Button) -> None:
         **_QUIET,
     )
     gr.on(
-        [widget.change for widget in (page.moved, *page.told)],
+        [widget.change for widget in (page.moved, *told)],
         handler(page.look),
-        page.told,
+        told,
         page.plan_outputs,
         trigger_mode="always_last",
         api_name="plan",
@@ -358,7 +378,7 @@ def _wire_run(page: _Page) -> None:
     page.shown.change(None, page.shown, None, js=mark_row("tuning-runs"), trigger_mode="multiple", **_QUIET)
     screen.again.click(
         handler(page.run_again),
-        [page.key, page.use, page.shown],
+        [page.key, page.judges, page.shown],
         [page.key, page.shown],
         api_name="run_again",
         **_QUIET,
@@ -392,6 +412,27 @@ def _wire_run(page: _Page) -> None:
         screen.samples,
         trigger_mode="always_last",
         api_name="choose_look",
+        **_QUIET,
+    )
+
+
+def _wire_judgement(page: _Page) -> None:
+    judgement = page.judgement
+    given = [page.shown, *page.run_inputs]
+    judgement.judge.click(handler(page.judge), given, page.run_outputs, api_name="judge_run", **_QUIET)
+    judgement.check.click(handler(page.check_same), given, page.run_outputs, api_name="check_same", **_QUIET)
+    judgement.by.input(
+        handler(judgement.first_of),
+        [page.shown, judgement.by],
+        judgement.text_outputs,
+        api_name="sift_verdict",
+        **_QUIET,
+    )
+    judgement.more.click(
+        handler(judgement.more_of),
+        [page.shown, judgement.by, judgement.count],
+        judgement.text_outputs,
+        api_name="more_of_verdict",
         **_QUIET,
     )
 

@@ -32,18 +32,19 @@ _STATED = ("epochs", "learning_rate")  # empty fields that stand for something e
 
 
 class Knobs:
-    """The form. `inputs` begin with the method; `read` makes the task of what they hold."""
+    """The form. `inputs` begin with the method; `read` makes the task of what they hold. `use` is made here and stands
+    where its owner renders it."""
 
     def __init__(self, workspace: Workspace, method: gr.Textbox) -> None:
         """`method` is a hidden box with the kind of the chosen method."""
         self.workspace, self.method = workspace, method
-        three = self._lay_out_three()
+        three, self.use = self._lay_out_three(), _use()
         self.minutes = markup(elem_classes=["effort-minutes"])
         with gr.Accordion("Advanced", open=False, elem_classes=["more"], elem_id="tune-advanced") as self.advanced:
             markup('<h3 class="knob-title">Method</h3>')
             self.methods = pick_list("Methods", elem_id="tune-methods")
             markup('<h3 class="knob-title">Knobs of every method</h3>')
-            common = form(Tuning, given=three, columns=4)  # type: ignore[type-abstract]
+            common = form(Tuning, given={**three, "use": self.use}, columns=4)  # type: ignore[type-abstract]
             self._lay_out_own()
         self.common = common.widgets
         for name, words in self._defaults(method.value, "balanced").items():
@@ -180,6 +181,20 @@ class Knobs:
     def _defaults(self, kind: str, effort: str) -> dict[str, str]:
         stated = stated_defaults(kind, effort)
         return {name: f"Empty: {stated[name]}" if name in stated else "Empty" for name in _STATED}
+
+
+def _use() -> gr.Dropdown:
+    asked = next(field for field in describe(Tuning) if field.name == "use")
+    return gr.Dropdown(
+        list(asked.choices),
+        value=asked.default,
+        label=asked.title,
+        info=asked.help,
+        scale=0,
+        min_width=300,
+        elem_id="tune-use",
+        render=False,
+    )
 
 
 def snapshots(workspace: Workspace) -> list[str]:

@@ -26,7 +26,7 @@ from studio.errors import InputError, StudioError
 from studio.jobs import Figures, manifest_of
 from studio.jobs.actions import note_job
 from studio.jobs.figures import Curves, Looks
-from studio.recipes.tuning_state import gain, how_it_ended, is_tuning
+from studio.recipes.tuning_state import gain, how_it_ended, how_memory_was_saved, is_tuning
 from studio.store import Job, Note
 from studio.workspace import Workspace
 
@@ -243,6 +243,8 @@ def _facts(job: Job, curves: Curves) -> str:
         found["New parameters"] = f"{job.result['new_parameters']:,}"
     if job.result and job.result.get("left_out"):
         found["Left out"] = f"{job.result['left_out']:,} records that are too long"
+    if saved := how_memory_was_saved(job):
+        found["Memory saved"] = saved
     if job.attempt > 1:
         found["Attempt"] = str(job.attempt)
     return facts(found) if found else ""

@@ -13,9 +13,11 @@ from components.frame import card, chip, duration, markup, notice, section
 from components.picking import pick_list, pressed, rows_to_pick, rows_to_read
 from components.running import state_chip
 from components.tuning.pictures import Line, line_chart, sparkline
+from components.tuning.verdict import verdict_chip
 from studio.errors import InputError, StudioError
 from studio.jobs import Figures, legal_actions, perform
 from studio.recipes.tuning_state import differences, gain, is_tuning, method_named
+from studio.recipes.verdict_state import Verdicts
 from studio.store import Job
 from studio.workspace import Workspace
 
@@ -81,8 +83,8 @@ new MutationObserver(paint).observe(element, { childList: true, subtree: true })
 class Past:
     """The card of runs. `show(...)` returns the values of `outputs`."""
 
-    def __init__(self, workspace: Workspace, figures: Figures) -> None:
-        self.workspace, self.store, self.figures = workspace, workspace.store, figures
+    def __init__(self, workspace: Workspace, figures: Figures, verdicts: Verdicts) -> None:
+        self.workspace, self.store, self.figures, self.verdicts = workspace, workspace.store, figures, verdicts
         with card(visible=False, elem_id="tuning-queue") as self.queue_box:
             section("Waiting", "in the order they will start")
             self.queue = pick_list("Runs that wait", elem_id="tuning-waiting")
@@ -114,7 +116,8 @@ class Past:
     def show(self, jobs: Sequence[Job], run: str, ticked: str, measure: str, painted: str) -> list[Any]:
         """The rows as they are now; they are left alone while nothing about them moved."""
         waiting = self.store.waiting_jobs("train")
-        now = str(hash(tuple(_as_listed(job) for job in jobs)))
+        outcomes = self.verdicts.outcomes()
+        now = str(hash(tuple((*_as_listed(job), outcomes.get(str(job.id))) for job in jobs)))
         rows = [gr.skip(), gr.skip()] if now == painted else [self._list(jobs, run), now]
         return [gr.Column(visible=bool(waiting)), self._queue(waiting), *rows, *self.compare(ticked, measure)]
 
@@ -123,8 +126,19 @@ class Past:
     def _list(self, jobs: Sequence[Job], run: str) -> str:
         if not jobs:
             return '<p class="quiet">No runs yet. Start one above: the snapshot and the model are already chosen.</p>'
-        head = ("Run", "State", "Method", "Base and data", "How", "Loss", "Before → after", "Took", "Started")
-        widths = ("70px", "96px", "112px", "", "92px", "104px", "118px", "84px", "112px")
+        head = (
+            "Run",
+            "State",
+            "Method",
+            "Base and data",
+            "How",
+            "Loss",
+            "Before → after",
+            "Verdict",
+            "Took",
+            "Started",
+        )
+        widths = ("70px", "96px", "112px", "", "92px", "104px", "118px", "116px", "84px", "112px")
         rows = [(job.id, self._cells(job)) for job in jobs]
         listed = rows_to_pick("Runs", head, rows, current=run, widths=widths, can_tick=True)
         hint = '<p class="quiet">Tick two or more runs to compare them.</p>' if len(jobs) > 1 else ""
@@ -144,6 +158,7 @@ class Past:
             html.escape(str(job.task.get("effort", ""))),
             self._spark(job),
             change,
+            verdict_chip(self.verdicts.outcomes().get(str(job.id))),
             duration(job.took) if job.took and not job.is_active else "–",
             datetime.fromtimestamp(job.created_at).strftime("%d %b, %H:%M"),
         )

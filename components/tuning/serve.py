@@ -10,9 +10,9 @@ from gradio.events import api
 
 from components.frame import handler, user_of
 from studio.errors import StudioError
-from studio.models.licences import USES
 from studio.recipes.preflight import preflight
 from studio.recipes.tuning_state import methods_on, ready, tuning_task
+from studio.recipes.verdict import judge_after
 from studio.specs import ModelRef
 from studio.workspace import Workspace
 
@@ -31,11 +31,16 @@ def serve(workspace: Workspace) -> None:
         effort: str = "balanced",
         knobs: dict[str, Any] | None = None,
         use: str = "company",
+        judge: bool = False,
     ) -> dict[str, Any]:
-        """Queue a tuning run; refused with the reason when it cannot work or its licences do not allow the use."""
-        task = tuning_task(method, data, base, effort, knobs or {})
-        ready(workspace.store, workspace.path, task, workspace.settings, use)
-        return {"run": workspace.queue(task, author=user_of(request)).id}
+        """Queue a tuning run; refused with the reason when it cannot work or its licences do not allow the use. With
+        `judge` a verdict follows when it is done."""
+        task = tuning_task(method, data, base, effort, {"use": use, **(knobs or {})})
+        ready(workspace.store, workspace.path, task, workspace.settings)
+        job = workspace.queue(task, author=user_of(request))
+        if judge:
+            judge_after(workspace.store, job, author=job.author)
+        return {"run": job.id}
 
     def plan_tuning(
         method: str,
@@ -46,10 +51,9 @@ def serve(workspace: Workspace) -> None:
         use: str = "company",
     ) -> dict[str, Any]:
         """What a run would do and take, and what stands in its way; nothing is started."""
-        task = tuning_task(method, data, base, effort, knobs or {})
-        known: Any = use if use in USES else "company"
-        found = preflight(workspace.store, workspace.path, task, workspace.settings, use=known)
-        return {"sentence": found.sentence, "can_start": not found.blocks, **asdict(found)}
+        task = tuning_task(method, data, base, effort, {"use": use, **(knobs or {})})
+        found = preflight(workspace.store, workspace.path, task, workspace.settings)
+        return {"sentence": found.sentence, "can_start": found.can_start, **asdict(found)}
 
     def tuning_methods(base: str) -> list[dict[str, Any]]:
         """Every way of tuning with its cost and what it adds to a model; `refusal` says why it cannot work here."""

@@ -23,7 +23,9 @@ from transformers import PreTrainedTokenizerBase
 
 from studio.errors import ModelError
 from studio.models import Weights
+from studio.models.exporting import merge_refusal
 from studio.models.files import weight_files
+from studio.models.merging import merged
 from studio.processes import give_memory_back
 from studio.training.beginnings import BEGINNINGS, Beginning, Prefixed, read_beginning
 from studio.training.loading import load_base, load_tokenizer
@@ -138,12 +140,14 @@ class Shelf:
 
     def _read_merged(self, weights: Weights) -> Any:
         """The base with this one adapter in it: merged in float32 where PEFT can, so that only the sum is rounded."""
-        try:
-            model: Any = PeftModel.from_pretrained(load_base(weights, torch.float32), str(weights.adapter))
-            if hasattr(model.base_model, "merge_and_unload") and _merges(model):
-                model = model.merge_and_unload()
-        except _UNREADABLE as error:
-            raise _misfit(weights, error) from error
+        model: Any
+        if not merge_refusal(weights):
+            model = merged(weights)
+        else:
+            try:
+                model = PeftModel.from_pretrained(load_base(weights, torch.float32), str(weights.adapter))
+            except _UNREADABLE as error:
+                raise _misfit(weights, error) from error
         model.requires_grad_(False)
         return pack(model.to(self.dtype).eval())
 
@@ -205,11 +209,6 @@ def _has_adapters(base: _Base) -> bool:
 
 def _causal(model: Any) -> Any:
     return model.get_base_model() if isinstance(model, PeftModel) else model
-
-
-def _merges(model: PeftModel) -> bool:
-    """LLaMA-Adapter has the verb and cannot do it: its gates depend on what is read."""
-    return str(model.peft_type).removeprefix("PeftType.") != "ADAPTION_PROMPT"
 
 
 def _misfit(weights: Weights, error: Exception) -> ModelError:

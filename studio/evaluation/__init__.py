@@ -10,6 +10,8 @@ from studio.evaluation.statistics import (
     paired_difference,
     real_difference,
     real_mean,
+    sign_test,
+    weighted_difference,
     wilson,
 )
 
@@ -25,5 +27,7 @@ __all__ = [
     "paired_difference",
     "real_difference",
     "real_mean",
+    "sign_test",
+    "weighted_difference",
     "wilson",
 ]

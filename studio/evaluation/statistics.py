@@ -25,6 +25,8 @@ __all__ = [
     "paired_difference",
     "real_difference",
     "real_mean",
+    "sign_test",
+    "weighted_difference",
     "wilson",
 ]
 
@@ -144,6 +146,24 @@ def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> McNemar:
         tail += ways
     exact = min(1.0, 2 * tail / 2**n)
     return McNemar(only_before, only_after, (2 * tail - ways) / 2**n, exact)
+
+
+def sign_test(better: int, worse: int) -> float:
+    """Exact two-sided p of the sign test: were better and worse as likely as each other, how often would they lie at
+    least so far apart. True for any number of items, so it holds where a bootstrap would not."""
+    return mcnemar([True] * worse + [False] * better, [False] * worse + [True] * better).exact_p
+
+
+def weighted_difference(before: Sequence[float], after: Sequence[float], weights: Sequence[float]) -> Interval:
+    """Sum of `after - before` over the sum of the weights, with a percentile bootstrap over the items: of losses that are
+    sums over each record's tokens, the difference per token. Raises when the items do not match."""
+    difference, sizes = _differences(before, after), np.asarray(weights, dtype=float)
+    if len(sizes) != len(difference) or (sizes <= 0).any():
+        raise InputError(f"{len(difference)} items need as many weights above 0, not {len(sizes)}.")
+    drawn = np.random.default_rng(_SEED).integers(len(sizes), size=(_RESAMPLES, len(sizes)))
+    means = difference[drawn].sum(1) / sizes[drawn].sum(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Interval(float(difference.sum() / sizes.sum()), float(low), float(high), len(sizes))
 
 
 def real_mean(values: Sequence[float]) -> Interval:

@@ -29,7 +29,7 @@ __all__ = ["again", "changed_knobs", "manifest_of", "read_manifest", "repeat"]
 
 # What may differ in a run that goes on from another's checkpoint. The others decide which records a step holds, how
 # many steps there are, or what the parameters in the checkpoint are.
-_GOES_ON_WITH = ("learning_rate", "patience", "saves_memory")
+_GOES_ON_WITH = ("learning_rate", "patience", "saves_memory", "use")
 
 
 def again(
@@ -45,7 +45,7 @@ def again(
     """Queue a new run that does what this one did, with other values for the fields in `changes`.
 
     Without a change it is refused once the base's weights are others. With `goes_on` it begins at the run's newest
-    checkpoint; then only the learning rate, the patience and "save memory" may differ.
+    checkpoint; then only the learning rate, the patience, "save memory" and what it is for may differ.
     """
     job = store.job(job_id)
     task = _changed(job, changes or {})

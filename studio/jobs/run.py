@@ -153,6 +153,11 @@ class WorkerRun(Run):
         if not self._stop.wanted:  # then the line says how long stopping may take
             patiently(lambda: self.store.say(self.id, self.attempt, sentence))
 
+    def note(self, sentence: str) -> None:
+        print(sentence, flush=True)  # to the log, which pages show when the run is over
+        self._event("note", {"text": sentence})
+        self.say(sentence)
+
     def sample(self, step: int, prompt: str, **answers: str) -> None:
         self._event("sample", {"step": step, "prompt": prompt, "answers": answers})
 
@@ -175,8 +180,7 @@ class WorkerRun(Run):
         saved = self.store.job_events(self.id, kinds=["checkpoint"])
         folder, sentence = self.checkpoints.resume_from(saved[-1].payload["name"] if saved else None)
         if sentence:
-            self._event("note", {"text": sentence})
-            self.say(sentence)
+            self.note(sentence)
         return folder or self._inherited()
 
     def _inherited(self) -> Path | None:

@@ -209,7 +209,7 @@ def _out_of_memory(job: Job, run: WorkerRun | None) -> str:
         smaller.append(f"a batch of {batch // 2} instead of {batch}")
     if isinstance(longest, int) and longest > 32:
         smaller.append(f"a longest record of {longest // 2:,} tokens instead of {longest:,}")
-    if task.get("saves_memory") is False:
+    if task.get("saves_memory") in (False, "no", "auto") and not (run is not None and run.saves_memory):
         smaller.append("Save memory turned on")
     if "base" in task:
         smaller.append(f"a smaller base than {task['base']}")

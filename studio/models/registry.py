@@ -101,8 +101,8 @@ def _run(ref: ModelRef, *, settings: Settings, store: Store, workspace: Path, wa
     base = resolve(ModelRef(row.base), settings=settings, store=store, workspace=workspace, wait=wait)
     if row.base_digest and row.base_digest != base.digest:
         raise ModelError(
-            f"{ref} was trained on other weights than {base.base} holds now ({row.base_digest[:12]}, "
-            f"not {base.digest[:12]}). Put the old weights back, or train again."
+            f"{ref} is an adapter for other weights than {row.base} has now ({row.base_digest[:12]} then, "
+            f"{base.digest[:12]} now). Put the old weights of {row.base} back, or run the recipe again to tune these."
         )
     window = base.window - _virtual_tokens(folder)
     return Weights(ref, base.base, folder, base.digest, window, row.licence or base.licence)

@@ -131,7 +131,7 @@ def seconds_a_call(store: Store, model: ModelRef) -> tuple[float, str] | None:
 
 
 def _spent(job: Job) -> float:
-    return job.ended_at - job.started_at if job.ended_at and job.started_at else 0.0
+    return job.took or 0.0 if job.ended_at else 0.0
 
 
 def _calls_a_row(job: Job) -> float:

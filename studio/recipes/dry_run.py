@@ -14,7 +14,7 @@ import random
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -30,6 +30,7 @@ from studio.recipes.tuning import Tuning, tuning_methods
 from studio.specs import ModelRef, SnapshotRef
 from studio.store import Snapshot, Store
 from studio.tasks import Lane, Run, Task
+from studio.training.sizes import Machine
 
 __all__ = ["DryRun", "Measured", "measured"]
 
@@ -37,12 +38,13 @@ _STEPS = 20
 _WARM_UP = 2  # steps that are not timed: libraries choose their kernels in them
 _LOOKED_AT = 50  # dry runs back
 # What says how often and how fast something is learned, and not what a step takes.
-_IDLE_KNOBS = frozenset({"base", "data", "effort", "epochs", "learning_rate", "patience", "seed", "alpha"})
+_IDLE_KNOBS = frozenset({"base", "data", "effort", "epochs", "learning_rate", "patience", "seed", "alpha", "use"})
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a dry run found. Seconds are of one step's tokens, one look, one round of samples, one save, and the start."""
+    """What a dry run found. Seconds are of one look, one round of samples, one save, and the start; `recomputes` says
+    that it saved memory, as it was told or because there was little."""
 
     steps: int
     tokens_per_second: float
@@ -54,6 +56,11 @@ class Measured:
     save_seconds: float
     start_seconds: float
     longest: int
+    recomputes: bool = False
+
+    def keeping(self, place: Machine) -> int | None:
+        """The peak in bytes of a run that keeps its activations there; None where that was not what was measured."""
+        return self.peak_bytes if not self.recomputes and self.is_gpu == place.is_gpu else None
 
 
 class DryRun(Task):
@@ -113,7 +120,7 @@ def measured(store: Store, task: Tuning, snapshot: Snapshot, weights: Weights) -
     wanted = _configuration(task, snapshot, weights)
     for job in store.jobs(limit=_LOOKED_AT, states={"done"}, kinds={DryRun.kind}):
         if job.result and job.result.get("configuration") == wanted:
-            return Measured(**{name: job.result[name] for name in Measured.__dataclass_fields__})
+            return Measured(**{name: job.result[name] for name in Measured.__dataclass_fields__ if name in job.result})
     return None
 
 
@@ -143,23 +150,23 @@ def _rehearse(
         epochs=max(4, task.passes),
         batch_size=size,
         learning_rate=task.rate,
-        recomputes=task.saves_memory,
         seed=task.seed,
     )
     stage = _Rehearsal(run, folder, steps)
     run.say(f"Measuring {steps} steps of the run.")
-    tuning.train(
+    trained = tuning.train(
         weights,
         [conversation(training[place]) for place in chosen],
         [conversation(row) for row in rows if row["split"] == "validation"],
         task.method(),
-        tuning.Knobs(schedule, longest),
+        tuning.Knobs(schedule, longest, task.saves_memory),
         stage,
     )
     if stage.was_stopped or not stage.seconds:
         return None
     order = sft.plan([lengths.train[place][0] for place in chosen], schedule)[: len(stage.seconds)]
-    return stage.figures([[lengths.train[chosen[i]] for i in rows_of_step] for rows_of_step in order])
+    batches = [[lengths.train[chosen[i]] for i in rows_of_step] for rows_of_step in order]
+    return replace(stage.figures(batches), recomputes=trained.recomputes)
 
 
 def _chosen(counts: Sequence[Count], task: Tuning, longest: int) -> tuple[list[int], int, int]:

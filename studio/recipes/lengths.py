@@ -24,6 +24,7 @@ from studio.errors import InputError, ModelError, StudioError
 from studio.instructions import conversation
 from studio.models import Weights
 from studio.models.files import write_atomically
+from studio.recipes.licensing import licences_of
 from studio.specs import Message, ModelRef, SnapshotRef
 from studio.store import Snapshot, Store, read_rows
 from studio.tasks import Lane, Run, Task
@@ -95,7 +96,7 @@ def _rows(root: Path, snapshot: Snapshot, size: int, changed_at: int) -> Rows:
     return Rows(
         Counter(str(row["split"]) for row in rows),
         tuple((str(row["split"]), _letters(row)) for row in rows if row["split"] in ("train", "validation")),
-        Counter(str(row.get("licence") or "") for row in rows if row["split"] in ("train", "validation")),
+        licences_of(rows),
     )
 
 

@@ -1,6 +1,6 @@
 """What a run will do and take, in plain words, before anybody starts it; and what stands in its way.
 
-    found = preflight(workspace.store, workspace.path, task, workspace.settings, engine=workspace.engine, use="company")
+    found = preflight(workspace.store, workspace.path, task, workspace.settings, engine=workspace.engine)
     found.sentence; found.figures; found.blocks; found.licence
 
 Nothing here loads weights or imports torch. Every figure says where it comes from: `exact` ones are counted, `measured`
@@ -23,17 +23,16 @@ from studio.backends import LocalBackend
 from studio.engine.client import EngineClient
 from studio.errors import StudioError
 from studio.models import Weights, resolve
-from studio.models.catalogue import catalogue
-from studio.models.licences import Gate, Source, Use, gate, licence_on_card
-from studio.models.lineage import lineage
+from studio.models.licences import Gate
 from studio.models.shapes import shapes_of
 from studio.recipes.dry_run import Measured, measured
 from studio.recipes.lengths import Lengths, Rows, count, guessed, known, rows_of
+from studio.recipes.licensing import licence_gate
 from studio.recipes.prices import gpu_seconds, money, prices
 from studio.recipes.tuning import Tuning, tuning_methods
 from studio.settings import Settings
 from studio.store import Job, Snapshot, Store
-from studio.training.sizes import Batch, Machine, Needs, machine, needs, new_parameters, refusal
+from studio.training.sizes import Batch, Machine, Needs, machine, needs, new_parameters, recomputes, refusal
 from studio.words import duration
 
 __all__ = ["COUNTED_AT_ONCE", "Block", "Confidence", "Figure", "Preflight", "look_count", "preflight"]
@@ -90,8 +89,13 @@ class Preflight:
 
     @property
     def refusal(self) -> str:
-        """Why it cannot start, in sentences; '' when it can."""
+        """What stands in its way, in sentences; '' when nothing does. A licence is told apart: `licence`."""
         return " ".join(block.words for block in self.blocks)
+
+    @property
+    def can_start(self) -> bool:
+        """Whether nothing is in the way, a licence neither. What nobody knows of a licence is not."""
+        return not self.blocks and self.licence.verdict != "no"
 
     @property
     def sentence(self) -> str:
@@ -130,17 +134,16 @@ def preflight(
     settings: Settings | None = None,
     *,
     engine: EngineClient | None = None,
-    use: Use = "company",
 ) -> Preflight:
     """Look at a run before it starts. What cannot work comes back as blocks; nothing that was chosen makes it raise."""
     settings = settings or Settings()
     try:
-        task.check(store)
+        task.check_choices(store)
         snapshot = store.snapshot(task.data)
         rows = rows_of(root, snapshot)
     except StudioError as error:
         return Preflight(blocks=(Block(str(error)),))
-    look = _Look(store, root, task, snapshot, rows, use)
+    look = _Look(store, root, task, snapshot, rows, settings)
     if why := _unusable(snapshot):
         look.blocks.append(why)
     try:
@@ -178,8 +181,11 @@ def _unusable(snapshot: Snapshot) -> Block | None:
 class _Look:
     """One look at one run: collects what is found out."""
 
-    def __init__(self, store: Store, root: Path, task: Tuning, snapshot: Snapshot, rows: Rows, use: Use) -> None:
-        self.store, self.root, self.task, self.snapshot, self.rows, self.use = store, root, task, snapshot, rows, use
+    def __init__(
+        self, store: Store, root: Path, task: Tuning, snapshot: Snapshot, rows: Rows, settings: Settings
+    ) -> None:
+        self.store, self.root, self.task, self.snapshot, self.rows = store, root, task, snapshot, rows
+        self.settings = settings
         self.blocks: list[Block] = []
         self.cautions: list[Block] = []
         self.figures: list[Figure] = []
@@ -214,12 +220,21 @@ class _Look:
             return self._found(len(lengths.train) - len(kept), steps, None, learns, self._gate(weights))
         self._say_parameters(learns, weights)
         trial = measured(self.store, task, self.snapshot, weights)
-        batch = _largest(kept, task.batch_size)
-        wants = needs(task.method(), weights, learns, batch, recomputes=task.saves_memory, place=place)
-        self._say_memory(wants, trial, place)
+        batch = Batch.of(kept, task.batch_size)
+        thrifty, keeping = (
+            needs(task.method(), weights, learns, batch, recomputes=saves, place=place) for saves in (True, False)
+        )
+        seen = trial.keeping(place) if trial is not None else None
+        saves = recomputes(task.saves_memory, seen or keeping.memory, place)
+        wants = thrifty if saves else keeping
+        if trial is not None and trial.recomputes != saves:
+            trial = None  # of a run that is not this one any more, since there is less memory now, or more
+        if saves and task.saves_memory == "auto":
+            self._say_it_saves(seen or keeping.memory, place)
+        self._say_memory(wants, trial, place, saves)
         self._say_disk(wants)
         tokens = sum(tokens for tokens, _ in kept) * task.passes
-        time = self._say_time(tokens, steps, weights, trial, place, learns)
+        time = self._say_time(tokens, steps, weights, trial, place, saves)
         self._say_money(time, tokens, weights, learns, batch)
         seconds = time.value if time.confidence in ("measured", "last run") else None
         return self._found(len(lengths.train) - len(kept), steps, seconds, learns, self._gate(weights))
@@ -328,8 +343,13 @@ class _Look:
 
     # -- memory and disk ------------------------------------------------------------------------------------------
 
-    def _say_memory(self, wants: Needs, trial: Measured | None, place: Machine) -> None:
-        where = "the GPU" if place.is_gpu else "this machine"
+    def _say_it_saves(self, keeping: int, place: Machine) -> None:
+        text = f"It would need about {_gb(keeping)} of memory, and {_gb(place.free)} of {_where(place)} are free now."
+        cure = "If that is still so when it starts, it saves memory by itself, and takes about a third longer."
+        self.cautions.append(Block(text, cure))
+
+    def _say_memory(self, wants: Needs, trial: Measured | None, place: Machine, saves: bool) -> None:
+        where = _where(place)
         if trial is not None and trial.is_gpu == place.is_gpu:
             need, confidence, why = trial.peak_bytes, "measured", "The peak of a dry run of this configuration here."
         else:
@@ -339,18 +359,17 @@ class _Look:
         surely = need if confidence == "measured" else need * _FORGIVEN
         if surely > place.total:
             self.blocks.append(
-                Block(f"It needs about {_gb(need)} of memory, and {where} has {_gb(place.total)}.", self._lower())
+                Block(f"It needs about {_gb(need)} of memory, and {where} has {_gb(place.total)}.", self._lower(saves))
             )
         elif need > place.free:
             text = f"It needs about {_gb(need)} of memory, and {_gb(place.free)} of {where} are free now."
-            self.cautions.append(
-                Block(text, f"Close what else runs, or: {self._lower()[:1].lower()}{self._lower()[1:]}")
-            )
+            lower = self._lower(saves)
+            self.cautions.append(Block(text, f"Close what else runs, or: {lower[:1].lower()}{lower[1:]}"))
 
-    def _lower(self) -> str:
+    def _lower(self, saves: bool) -> str:
         """What would need less memory, the cheapest first."""
         ways = []
-        if not self.task.saves_memory:
+        if not saves:
             ways.append("turn on 'Save memory'")
         if self.task.batch_size > 1:
             ways.append(f"take a smaller batch than {self.task.batch_size}")
@@ -378,7 +397,7 @@ class _Look:
     # -- time and money -------------------------------------------------------------------------------------------
 
     def _say_time(
-        self, tokens: int, steps: int, weights: Weights, trial: Measured | None, place: Machine, learns: int
+        self, tokens: int, steps: int, weights: Weights, trial: Measured | None, place: Machine, saves: bool
     ) -> Figure:
         looks = look_count(steps, self.task.passes)
         may_end = " at most; it may stop early" if self.task.patience and self.validation else ""
@@ -393,7 +412,7 @@ class _Look:
             why = f"Judged by run {before.id}, the last one with this method on this model."
             return self._say("Time", f"about {duration(seconds)}{may_end}", "last run", why, seconds)
         numbers = shapes_of(weights.base).numbers
-        each = (4 if self.task.method().peft else 6) + (1 if self.task.saves_memory else 0)
+        each = (4 if self.task.method().peft else 6) + (1 if saves else 0)
         speed = place.cores * _SPEED_OF_A_CORE[place.number_bytes] if not place.is_gpu else 60e12
         seconds = 15 + each * numbers * tokens / speed * (1 + 0.15 * looks / max(1, self.task.passes))
         why = "A rule of thumb from the size of the model and the number of cores; measure first to know better."
@@ -406,41 +425,36 @@ class _Look:
             self.cautions.append(Block(str(error)))
             return
         parts: list[str] = []
-        here = None
-        if known_prices.here is not None and time.value is not None:
-            here = known_prices.here * time.value / 3600
-            parts.append(f"about {money(here, known_prices.currency)} here")
+        here, by_the_hour = None, known_prices.here
+        currency, whose = known_prices.currency, f"as of {known_prices.as_of}, a guess to be edited (prices.yaml)"
+        if self.settings.price_per_hour is not None:
+            by_the_hour, currency = self.settings.price_per_hour, self.settings.currency or currency
+            whose = f"of this machine from the settings; of others {whose}"
+        if by_the_hour is not None and time.value is not None:
+            here = by_the_hour * time.value / 3600
+            parts.append(f"about {money(here, currency)} here")
         numbers, method = shapes_of(weights.base).numbers, self.task.method()
         for gpu in known_prices.gpus:
             total = int(gpu.memory_gb * 1e9)
             place = Machine(True, total, total, 1, 2)
-            if needs(method, weights, learns, batch, recomputes=self.task.saves_memory, place=place).memory > total:
+            keeping, thrifty = (
+                needs(method, weights, learns, batch, recomputes=saves, place=place).memory for saves in (False, True)
+            )
+            if (thrifty if recomputes(self.task.saves_memory, keeping, place) else keeping) > total:
                 continue
             seconds = gpu_seconds(gpu, numbers, tokens, learns_all=not method.peft)
             price = money(seconds / 3600 * gpu.price_per_hour, known_prices.currency)
             parts.append(f"about {duration(seconds)} and {price} on one {gpu.name}")
             break
         words = "; ".join(parts) or "no price is known"
-        why = f"Prices by the hour as of {known_prices.as_of}, a guess to be edited (prices.yaml); a GPU's time by operations."
+        why = f"Prices by the hour {whose}; a GPU's time by operations."
         self._say("Money", words, "rough" if parts else "unknown", why, here)
 
     # -- licences -------------------------------------------------------------------------------------------------
 
     def _gate(self, weights: Weights | None) -> Gate:
-        sources: dict[str, Source] = {}
-        base = str(self.task.base)
-        for step in lineage(self.store, base):
-            if step.snapshot:
-                sources[str(step.snapshot.ref)] = Source(str(step.snapshot.ref), step.snapshot.licence)
-            base = step.model.base
-        named = weights.licence if weights is not None else ""
-        if weights is not None and not named:
-            named = licence_on_card(weights.base)
-        sources[base] = Source(base, named or _listed_licence(base))
-        for name, n in self.rows.licences.items():
-            what = f"{n:,} record{'s' * (n != 1)} of {self.snapshot.ref}" if name else str(self.snapshot.ref)
-            sources[f"{self.snapshot.ref}/{name}"] = Source(what, name or self.snapshot.licence)
-        return gate(list(sources.values()), self.use)
+        task = self.task
+        return licence_gate(self.store, task.base, self.snapshot, task.use, weights=weights, rows=self.rows.licences)
 
 
 # -- words and arithmetic ---------------------------------------------------------------------------------------------
@@ -452,9 +466,8 @@ def _source(lengths: Lengths, what: str) -> tuple[Confidence, str]:
     return "about", "Guessed from letters until the tokens are counted."
 
 
-def _largest(kept: Sequence[tuple[int, int]], rows: int) -> Batch:
-    longest = sorted(kept, reverse=True)[:rows]
-    return Batch(len(longest), longest[0][0], sum(learned for _, learned in longest))
+def _where(place: Machine) -> str:
+    return "the GPU" if place.is_gpu else "this machine"
 
 
 def _last_like_it(store: Store, task: Tuning, weights: Weights) -> Job | None:
@@ -469,10 +482,6 @@ def _seconds_of(job: Job) -> float:
     """Of a step and record: the batch sizes may differ."""
     before = tuning_methods()[job.kind].model_validate(job.task)
     return float((job.result or {})["train_seconds"]) / (job.step * before.batch_size)
-
-
-def _listed_licence(ref: str) -> str:
-    return next((entry.licence for entry in catalogue() if str(entry.ref) == ref), "")
 
 
 def _gb(size: float) -> str:

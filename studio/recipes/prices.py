@@ -1,6 +1,6 @@
 """What a run costs: by the hour here, or on a rented GPU by the operations it takes. Rough, and said to be.
 
-The prices are assets/prices.yaml, or a prices.yaml of the workspace.
+The prices are assets/prices.yaml, or a prices.yaml of the workspace; that of this machine may come from the settings.
 """
 
 from __future__ import annotations

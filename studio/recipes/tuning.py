@@ -8,17 +8,23 @@ from __future__ import annotations
 import math
 import time
 from abc import abstractmethod
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from studio.discovery import classes_in
 from studio.errors import InputError
 from studio.instructions import conversation
+from studio.models.licences import USES, Use
+from studio.recipes.licensing import hold_licences, licences_of
 from studio.specs import ModelRef, SnapshotRef
 from studio.store import Store
 from studio.tasks import Recipe, Run
 from studio.training.method import Method
+from studio.training.sizes import Saving, machine
 
 __all__ = ["Tuning", "tuning_methods"]
 
@@ -55,12 +61,25 @@ class Tuning(Recipe):
         title="Patience",
         description="Stop after so many looks at the validation records without a better loss; 0: never.",
     )
-    saves_memory: bool = Field(
-        False,
+    saves_memory: Saving = Field(
+        "auto",
         title="Save memory",
         description="Recompute activations instead of keeping them: far less memory, about a third slower.",
+        json_schema_extra={"labels": {"auto": "When it is short", "yes": "Always", "no": "Never"}},
     )
     seed: int = Field(0, ge=0, title="Seed", description="Same seed, same order of records, same start.")
+    use: Use = Field(
+        "company",
+        title="What it is for",
+        description="Licences allow some uses and not others.",
+        json_schema_extra={"labels": {use: words.capitalize() for use, words in USES.items()}},
+    )
+
+    @field_validator("saves_memory", mode="before")
+    @classmethod
+    def _once_a_switch(cls, told: Any) -> Any:
+        """Manifests were written when it was on or off."""
+        return {"true": "yes", "false": "no"}.get(str(told).lower(), told)
 
     @abstractmethod
     def method(self) -> Method:
@@ -86,6 +105,11 @@ class Tuning(Recipe):
         return math.ceil(records / self.batch_size) * self.passes
 
     def check(self, store: Store) -> None:
+        self.check_choices(store)
+        hold_licences(store, self.base, store.snapshot(self.data), self.use)
+
+    def check_choices(self, store: Store) -> None:
+        """Raise a StudioError when data or model are not there, or not of a kind that goes together."""
         if self.data.kind != "data":
             raise InputError(f"{self.data} is not an instruction dataset. Choose a snapshot like data:brackenfold@1.")
         store.snapshot(self.data)
@@ -96,26 +120,31 @@ class Tuning(Recipe):
 
     def do(self, run: Run) -> dict[str, Any]:
         # Imported here, since the page reads this class for its form and must never load torch.
+        from studio.recipes.dry_run import measured
         from studio.training import sft, tuning
 
         started = time.monotonic()
         weights = run.weights(self.base)
         rows = run.snapshot(self.data)
+        snapshot = run.store.snapshot(self.data)
+        hold_licences(run.store, self.base, snapshot, self.use, weights=weights, rows=licences_of(rows))
+        seen = measured(run.store, self, snapshot, weights)
+        training = [(number, row) for number, row in enumerate(rows, 1) if row["split"] == "train"]
         schedule = sft.Schedule(
             epochs=self.passes,
             batch_size=self.batch_size,
             learning_rate=self.rate,
             patience=self.patience,
-            recomputes=self.saves_memory,
             seed=self.seed,
         )
         trained = tuning.train(
             weights,
-            [conversation(r) for r in rows if r["split"] == "train"],
+            [conversation(row) for _, row in training],
             [conversation(r) for r in rows if r["split"] == "validation"],
             self.method(),
-            tuning.Knobs(schedule, self.max_length),
+            tuning.Knobs(schedule, self.max_length, self.saves_memory, seen.keeping(machine()) if seen else None),
             run,
+            numbers=[number for number, _ in training],
         )
         if not trained.finished:
             return {}
@@ -133,13 +162,15 @@ class Tuning(Recipe):
             "best_step": outcome.best_step,
             "stopped_early": outcome.stopped_early,
             "left_out": trained.left_out,
+            "saved_memory": trained.recomputes,
         }
 
 
-def tuning_methods() -> dict[str, type[Tuning]]:
+@cache
+def tuning_methods() -> Mapping[str, type[Tuning]]:
     """Kind -> method, LoRA first: what most people need."""
     import studio.recipes as folder
 
     made = classes_in(folder.__path__, folder.__name__, Tuning)  # type: ignore[type-abstract]
     found = {kind.kind: kind for kind in made}
-    return dict(sorted(found.items(), key=lambda item: (item[0] != "lora", item[1].name.lower())))
+    return MappingProxyType(dict(sorted(found.items(), key=lambda item: (item[0] != "lora", item[1].name.lower()))))

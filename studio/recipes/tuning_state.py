@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 from studio.errors import InputError, RunError, StudioError
 from studio.fields import fill_in
 from studio.models import Weights
-from studio.models.licences import USES, Use
+from studio.recipes.licensing import refusal_of
 from studio.recipes.preflight import Preflight, preflight
 from studio.recipes.tuning import Tuning, tuning_methods
 from studio.settings import Settings
@@ -25,6 +24,7 @@ __all__ = [
     "differences",
     "gain",
     "how_it_ended",
+    "how_memory_was_saved",
     "is_tuning",
     "knob_words",
     "method_named",
@@ -56,7 +56,7 @@ class MethodLine:
 
 def methods_on(weights: Weights | None) -> list[MethodLine]:
     """Every method with what it adds to that model when its knobs are left alone."""
-    return [_line(method, weights) for method in _methods().values()]
+    return [_line(method, weights) for method in tuning_methods().values()]
 
 
 def _line(method: type[Tuning], weights: Weights | None) -> MethodLine:
@@ -73,7 +73,7 @@ def _line(method: type[Tuning], weights: Weights | None) -> MethodLine:
 
 def method_named(kind: str) -> type[Tuning]:
     """The method; raises InputError naming those there are."""
-    methods = _methods()
+    methods = tuning_methods()
     if kind not in methods:
         raise InputError(f"There is no method '{kind}'. Methods: {', '.join(methods)}.")
     return methods[kind]
@@ -126,18 +126,12 @@ def _rate(rate: float) -> str:
 
 def tuning_runs(store: Store, limit: int = 50) -> list[Job]:
     """Runs of every method, newest first."""
-    return store.jobs(limit=limit, kinds=set(_methods()))
+    return store.jobs(limit=limit, kinds=set(tuning_methods()))
 
 
 def is_tuning(job: Job) -> bool:
     """Whether a job is a run of one of the methods."""
-    return job.kind in _methods()
-
-
-@cache
-def _methods() -> dict[str, type[Tuning]]:
-    # Looking through the folder takes longer than reading fifty runs, and pages ask every two seconds.
-    return tuning_methods()
+    return job.kind in tuning_methods()
 
 
 def gain(job: Job) -> tuple[float | None, float | None]:
@@ -158,6 +152,14 @@ def how_it_ended(job: Job) -> str:
         looks = f" after {patience} looks without a better loss" if patience else ""
         return f"{at}. It stopped early{looks}."
     return f"{at}, the best of {steps} steps." if steps and best else f"{at}."
+
+
+def how_memory_was_saved(job: Job) -> str:
+    """Whether a finished run computed activations again, and who decided it; '' where it did not."""
+    if not (job.result or {}).get("saved_memory"):
+        return ""
+    by_itself = job.task.get("saves_memory", "auto") == "auto"
+    return "Yes, since little was free when it started" if by_itself else "Yes, as it was told"
 
 
 @dataclass(frozen=True)
@@ -198,14 +200,12 @@ def knob_words(job: Job, name: str) -> str:
 # -- the start -----------------------------------------------------------------------------------------------
 
 
-def ready(store: Store, root: Path, task: Tuning, settings: Settings, use: str) -> Preflight:
+def ready(store: Store, root: Path, task: Tuning, settings: Settings) -> Preflight:
     """Look at a run that is about to start. Raises RunError with what stands in its way and the cure: what cannot work,
     or licences that do not allow the use. What nobody knows of a licence stops no run, and is never called allowed."""
-    if use not in USES:
-        raise InputError(f"'{use}' is no use that licences are held against. Uses: {', '.join(USES)}.")
-    found = preflight(store, root, task, settings, use=cast(Use, use))
+    found = preflight(store, root, task, settings)
     if found.blocks:
         raise RunError(found.refusal)
     if found.licence.verdict == "no":
-        raise RunError(" ".join((found.licence.sentence, *found.licence.conditions)))
+        raise RunError(refusal_of(found.licence))
     return found

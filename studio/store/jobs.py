@@ -63,6 +63,7 @@ LEGAL: dict[State, frozenset[State]] = {
 }
 
 _LONGEST_NOTE = 4000  # letters
+_THEN = "then"  # the kind of the events that say what follows a job
 _CLAIM_KEY = 0x1ADDE2  # PostgreSQL advisory lock: claims go one at a time, so that a lane never gets two runs
 
 
@@ -181,7 +182,7 @@ class JobVerbs(NoticeVerbs):
         """Put a task in line. The same client key gives the same job back: a double click starts one run."""
         try:
             with self._write() as c:
-                return _with_key(c, client_key) or _insert(c, task, author, client_key, state, origin)
+                return _with_key(c, client_key) or _insert(c, _told_to(task), author, client_key, state, origin)
         except sa.exc.IntegrityError:
             # The twin click won between our look and our insert (PostgreSQL only; SQLite has one writer).
             with self._read() as c:
@@ -189,6 +190,21 @@ class JobVerbs(NoticeVerbs):
             if twin is None:
                 raise
             return twin
+
+    def follow_job(self, job_id: int, task: Task, *, author: str) -> None:
+        """Put a task in line as soon as this job is done, in the same transaction; never, when it does not get there.
+        Said twice it is still done once."""
+        with self._write() as c:
+            job = _fetch(c, job_id)
+            if job.state == "done":
+                raise Conflict(f"Run {job.id} is done, so nothing can wait for it. Start '{task.title}' itself.")
+            wish = {**_told_to(task), "by": author}
+            if wish not in _wishes(c, job_id):
+                _record(c, job.id, job.attempt, _THEN, wish)
+
+    def followers(self, job_id: int) -> list[str]:
+        """The kinds of the tasks that are put in line once this job is done."""
+        return [event.payload["kind"] for event in self.job_events(job_id, kinds=[_THEN])]
 
     def hold_job(self, job_id: int, *, by: str = "") -> Job:
         """Keep a queued job from starting until it is released."""
@@ -407,7 +423,7 @@ class JobVerbs(NoticeVerbs):
         seconds: float = 0.0,
     ) -> Job:
         """The last word on an attempt, and in the same transaction the row of the model that it made, what is to be
-        told about it, and the halt of a queue that was to stop at a failure."""
+        told about it, what was to follow it, and the halt of a queue that was to stop at a failure."""
         with self._write() as c:
             job = _speak_for(c, job_id, attempt)
             if state == "paused" and job.intent == "cancel":
@@ -428,6 +444,9 @@ class JobVerbs(NoticeVerbs):
             if state in ("failed", "lost") and _queue(c, job.lane).stops_on_failure:
                 how = "failed" if state == "failed" else "was lost"
                 _set_queue(c, job.lane, stopped=f"Run {job.id} {how}, and this queue stops when that happens.")
+            for wish in _wishes(c, job.id) if state == "done" else ():
+                told = {name: wish[name] for name in ("kind", "task", "title", "lane")}
+                _insert(c, told, wish["by"], None, "queued", None)
             if job.lane == "train" and state != "paused":
                 add_notice(c, job.id, _told(ended))
             return ended
@@ -560,14 +579,28 @@ def _told(job: Job) -> dict[str, Any]:
     return {**told, "seconds": round(job.seconds, 1), "error": job.error}
 
 
+def _told_to(task: Task) -> dict[str, Any]:
+    """What a task's row says of it."""
+    return {"kind": task.kind, "task": task.model_dump(mode="json"), "title": task.title, "lane": task.lane}
+
+
+def _wishes(c: sa.Connection, job_id: int) -> list[dict[str, Any]]:
+    """What is to follow a job: tasks as their rows would say them, each with who wants it."""
+    events = t.job_events
+    query = sa.select(events.c.payload).where(events.c.job_id == job_id, events.c.kind == _THEN)
+    return list(c.execute(query.order_by(events.c.id)).scalars())
+
+
 def _insert(
-    c: sa.Connection, task: Task, author: str, client_key: str | None, state: State, origin: dict[str, Any] | None
+    c: sa.Connection,
+    told: dict[str, Any],
+    author: str,
+    client_key: str | None,
+    state: State,
+    origin: dict[str, Any] | None,
 ) -> Job:
     row = {
-        "kind": task.kind,
-        "task": task.model_dump(mode="json"),
-        "title": task.title,
-        "lane": task.lane,
+        **told,
         "state": state,
         "position": _end_of_queue(c),
         "client_key": client_key,

@@ -1,13 +1,29 @@
-"""How much memory this process ever held."""
+"""How much memory this process holds, and how much it ever held."""
 
 from __future__ import annotations
 
 import resource
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import torch
 
-__all__ = ["peak"]
+from studio.training.sizes import Machine, machine
+
+__all__ = ["peak", "place_of_this_run"]
+
+
+def place_of_this_run() -> Machine:
+    """The machine as the run has it to itself: what this process holds already is its own, and free to it."""
+    place = machine()
+    if place.is_gpu:
+        return place
+    return replace(place, free=min(place.total, place.free + _held()))
+
+
+def _held() -> int:
+    return int(psutil.Process().memory_info().rss)
 
 
 def peak() -> tuple[int, bool]:

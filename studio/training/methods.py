@@ -23,6 +23,7 @@ from studio.training.beginnings import Prefixed, beginning_of, has_beginning
 from studio.training.loading import best_device, load_base
 from studio.training.method import Method, own_names
 from studio.training.optimizer import trainable
+from studio.training.sizes import no_ia3
 
 __all__ = ["Learner", "learner", "quantization_refusal"]
 
@@ -100,7 +101,9 @@ class _OwnWeights(Learner):
     def save(self, folder: Path) -> None:
         self.model.save_pretrained(str(folder))
         for file in self.weights.base.iterdir():  # tokenizer and chat template: part of the model people use
-            if file.is_file() and not (folder / file.name).exists() and not _is_weights(file):
+            # Not what the base's owner notes of its weights: these are others.
+            is_note = file.name.startswith(".") or file.name == "SHA256SUMS"
+            if file.is_file() and not is_note and not (folder / file.name).exists() and not _is_weights(file):
                 shutil.copy2(file, folder / file.name)
 
     def save_part(self, folder: Path) -> None:
@@ -250,7 +253,7 @@ def _ia3_layers(base: Any, weights: Weights) -> tuple[list[str], list[str]]:
     for layers in _IA3_LAYERS:
         if all(any(name.endswith(layer) for name in names) for layer in layers):
             return list(layers), [layers[-1]]
-    raise Unsupported(f"It is not known which layers of {weights.ref} are keys and values, as IA3 needs. Choose LoRA.")
+    raise Unsupported(no_ia3(str(base.config.model_type), weights))
 
 
 def _quantized(weights: Weights) -> Any:

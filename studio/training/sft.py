@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 import torch
@@ -42,6 +42,7 @@ _GROUP = 32  # batches that are sorted by length together
 _FEWEST_LOOKS = 4  # at the validation records, in a run of enough steps
 _STEPS_PER_LOOK = 5
 _LOGITS_AT_ONCE = 2**25
+_NAMED = 32  # rows in a sentence
 
 
 @dataclass(frozen=True)
@@ -171,9 +172,11 @@ def tune(
     *,
     pad: int,
     show: Callable[[int], None] = lambda step: None,
+    numbers: Sequence[int] = (),
 ) -> Outcome:
     """Train in place, and end with the parameters whose validation loss was lowest. Resumes from the run's last
-    checkpoint; stops between two steps when asked. `show` is called after each look at the validation records.
+    checkpoint; stops between two steps when asked. `show` is called after each look at the validation records;
+    `numbers` are what people call the records of `train`, for errors to name them.
 
     Raises RunError when there is nothing to learn or the loss is not a number (the last checkpoint is kept).
     """
@@ -182,7 +185,7 @@ def tune(
             "Nothing would be learned: no training record has a token of a response left to learn. "
             "Check that responses are not empty and that records fit the longest length."
         )
-    loop = _Loop(learner, train, validation, schedule, run, pad)
+    loop = _Loop(learner, train, validation, schedule, run, pad, numbers)
     loop.begin()
     loop.train_mode()
     while loop.is_going:
@@ -223,8 +226,10 @@ class _Loop:
         schedule: Schedule,
         run: Run,
         pad: int,
+        numbers: Sequence[int],
     ) -> None:
         self.learner, self.schedule, self.run, self.pad = learner, schedule, run, pad
+        self.numbers = numbers or range(1, len(train) + 1)
         self.train, self.validation = train, validation
         self.steps = plan([len(e.ids) for e in train], schedule)
         self.looks = looks(len(self.steps), schedule.epochs)
@@ -234,17 +239,25 @@ class _Loop:
         self.state = _State()
         self._best: dict[str, Tensor] = {}
         self._saving = 0.0
+        self._good = ""  # name of the newest checkpoint
 
     def begin(self) -> None:
         saved = self.run.last_checkpoint()
         if saved:
             self._resume(saved)
+            self._good = saved.name
         self._saved_at = time.monotonic()
         left = self.steps[self.state.step :]
         self.meter = _Meter(sum(len(self.train[i].ids) for step in left for i in step), self._looks_left())
         if self.state.step == 0 and self.validation:
             with self.meter.looking():
                 self.state.before = self.state.best = self._validate()
+            if not math.isfinite(self.state.before):
+                raise RunError(
+                    f"Before anything was learned, the loss of {self.learner.weights.ref} on the validation records is "
+                    f"{self.state.before}: its weights or one of these records cannot be computed with. Choose another "
+                    "model, or put its weights back from where they came."
+                )
             self._best = self._copy()
             self.run.log(0, len(self.steps), validation_loss=self.state.before)
 
@@ -269,10 +282,7 @@ class _Loop:
         norm = self.optimizer.step(rate, then=lambda: self.learner.after_step(state.step))
         if not (math.isfinite(loss.item()) and math.isfinite(norm)):
             what = "loss" if not math.isfinite(loss.item()) else "gradient"
-            raise RunError(
-                f"The {what} became {loss.item() if what == 'loss' else norm} at step {state.step + 1} (records {rows}). "
-                "The last good checkpoint is kept. Lower the learning rate, or look at these records."
-            )
+            self._diverged(f"The {what} became {loss.item() if what == 'loss' else norm}", state.step + 1)
         state.step += 1
         state.loss = loss.item()
         self.meter.count(sum(len(e.ids) for e in batch), learned)
@@ -286,6 +296,8 @@ class _Loop:
         state = self.state
         with self.meter.looking():
             state.validation = self._validate()
+        if not math.isfinite(state.validation):
+            self._diverged(f"The loss on the validation records became {state.validation}", state.step)
         self.run.log(state.step, len(self.steps), validation_loss=state.validation)
         if not self.learner.is_settled(state.step):
             return
@@ -295,6 +307,16 @@ class _Loop:
         else:
             state.waited += 1
             state.stopped_early = bool(self.schedule.patience) and state.waited >= self.schedule.patience
+
+    def _diverged(self, what: str, step: int) -> NoReturn:
+        """Nothing of this step is saved: the checkpoint before it is still the newest."""
+        rows = [str(self.numbers[i]) for i in sorted(self.steps[step - 1])]
+        more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
+        kept = f"The last good checkpoint, {self._good}, is kept" if self._good else "No checkpoint was saved before it"
+        raise RunError(
+            f"{what} at step {step}, with rows {', '.join(rows[:_NAMED])}{more} of the snapshot. {kept}. "
+            f"Lower the learning rate from {self.schedule.learning_rate:g}, or look at these rows."
+        )
 
     def keep_best(self) -> None:
         """The best parameters instead of the last ones, where these are worse."""
@@ -327,6 +349,7 @@ class _Loop:
             save_file(self._best, folder / "best.safetensors")
         (folder / "state.json").write_text(json.dumps(asdict(self.state)), encoding="utf-8")
         self.run.publish(folder)
+        self._good = f"step-{self.state.step}"
         self._saved_at = time.monotonic()
         self._saving = self._saved_at - started
 

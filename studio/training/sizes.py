@@ -10,10 +10,12 @@ import importlib.util
 import json
 import os
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Literal, Self
 
 import psutil
 
@@ -22,7 +24,9 @@ from studio.models import Weights
 from studio.models.shapes import Shapes, adapter_parameters, shapes_of
 from studio.training.method import Method, own_names
 
-__all__ = ["Batch", "Machine", "Needs", "machine", "needs", "new_parameters", "refusal"]
+__all__ = ["Batch", "Machine", "Needs", "Saving", "machine", "needs", "new_parameters", "recomputes", "refusal"]
+
+Saving = Literal["auto", "yes", "no"]  # whether a run computes activations again; auto: when memory is short
 
 _ADAPTABLE = frozenset({"llama", "mistral", "gpt2"})  # what PEFT's adaption prompts know
 _IA3_LAYERS = (("k_proj", "v_proj", "down_proj"), ("key", "value", "output.dense"), ("c_attn", "mlp.c_proj"))
@@ -62,6 +66,12 @@ class Batch:
     longest: int
     learned: int
 
+    @classmethod
+    def of(cls, counts: Iterable[tuple[int, int]], rows: int) -> Self:
+        """The most that a step can hold; `counts` are the (tokens, learned tokens) of one record or more."""
+        longest = sorted(counts, reverse=True)[:rows]
+        return cls(len(longest), longest[0][0], sum(learned for _, learned in longest))
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -100,13 +110,21 @@ def refusal(method: Method, weights: Weights, steps: int | None = None) -> str:
             f"It knows {', '.join(sorted(_ADAPTABLE))}. Choose LoRA instead."
         )
     if method.peft == "IA3" and _ia3_layers(shapes) is None:
-        return f"It is not known which layers of {weights.ref} are keys and values, as IA3 needs. Choose LoRA."
+        return no_ia3(shapes.model_type, weights)
     if method.peft == "ADALORA" and steps is not None and steps < _FEWEST_STEPS:
         return (
             f"AdaLoRA moves its ranks over many steps, and this run has {steps}. Give it at least {_FEWEST_STEPS}: "
             "more epochs, a smaller batch or more records. Or choose LoRA."
         )
     return ""
+
+
+def no_ia3(model_type: str, weights: Weights) -> str:
+    """Why IA3 cannot be put on a model of that kind, with the cure."""
+    return (
+        f"IA3 turns the layers for keys and values up or down, and it is not known which layers of {weights.ref}, a "
+        f"model of the kind '{model_type}', these are. Choose LoRA or prefix tuning instead."
+    )
 
 
 def _refused_to_go_on(method: Method, weights: Weights) -> str:
@@ -204,6 +222,12 @@ def needs(method: Method, weights: Weights, learning: int, batch: Batch, *, reco
     # A new checkpoint is whole before the old one goes; an adapter is in it as a file of its own too.
     one = learning * 12 + best + (learning * size if method.peft else 0)
     return Needs(int(memory), int(left + 2 * one), int(left))
+
+
+def recomputes(saving: Saving, keeping: int, place: Machine) -> bool:
+    """Whether a run computes its activations again on the way back instead of keeping them: far less memory, a third
+    more time. `keeping` is the memory in bytes of a run that keeps them."""
+    return saving == "yes" or (saving == "auto" and keeping > place.free)
 
 
 # -- the machine --------------------------------------------------------------------------------------------------

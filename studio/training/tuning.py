@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,8 +19,10 @@ from studio.training.attention import choose_attention
 from studio.training.conversation import Example, encode_example, encode_prompt, stop_ids
 from studio.training.decode import generate
 from studio.training.loading import load_tokenizer, make_room
+from studio.training.memory import place_of_this_run
 from studio.training.method import Method
 from studio.training.methods import Learner, learner
+from studio.training.sizes import Batch, Saving, needs, new_parameters, recomputes
 
 __all__ = ["Knobs", "Trained", "train"]
 
@@ -30,20 +32,26 @@ _SHOWN_TOKENS = 90
 
 @dataclass(frozen=True)
 class Knobs:
-    """What every method is told. `schedule` says how the steps are taken; longer records are left out, not cut."""
+    """What every method is told. `schedule` says how the steps are taken; longer records are left out, not cut.
+
+    `keeping` is the memory in bytes that the run was seen to take while it kept its activations, where it was measured.
+    """
 
     schedule: sft.Schedule
     max_length: int
+    saving: Saving = "auto"
+    keeping: int | None = None
 
 
 @dataclass(frozen=True)
 class Trained:
-    """Figures of a run; `finished` is False when it stopped on request."""
+    """Figures of a run; `finished` is False when it stopped on request, `recomputes` says that it saved memory."""
 
     finished: bool
     new_parameters: int
     learned_tokens: int
     left_out: int
+    recomputes: bool
     outcome: sft.Outcome
 
 
@@ -54,13 +62,20 @@ def train(
     method: Method,
     knobs: Knobs,
     run: Run,
+    *,
+    numbers: Sequence[int] = (),
 ) -> Trained:
-    """Tune and leave the model in `run.output / "model"`. Raises RunError when nothing would be learned."""
+    """Tune and leave the model in `run.output / "model"`. Raises RunError when nothing would be learned.
+
+    `numbers` are what people call the training rows, in their order; 1, 2, 3 where left out.
+    """
     run.say("Reading the records.")
     tokenizer = load_tokenizer(weights)
     longest, schedule = min(knobs.max_length, weights.window), knobs.schedule
     training = [encode_example(tokenizer, row) for row in train_rows]
     kept = [e for e in training if len(e.ids) <= longest]
+    named = zip(training, numbers or range(1, len(training) + 1), strict=True)
+    names = [number for e, number in named if len(e.ids) <= longest]
     validation = [e for e in (encode_example(tokenizer, r) for r in validation_rows) if len(e.ids) <= longest]
     if not kept:
         reason = f"all {len(training)} are longer than {longest} tokens" if training else "the snapshot has none"
@@ -69,6 +84,7 @@ def train(
             "Raise the longest record, shorten the records, or choose another snapshot."
         )
     make_room(run, weights)
+    schedule = replace(schedule, recomputes=_saves_memory(weights, method, kept, knobs, run))
     run.say("Loading the model.")
     torch.manual_seed(schedule.seed)
     steps = len(sft.plan([len(e.ids) for e in kept], schedule))
@@ -76,12 +92,32 @@ def train(
     choose_attention(pupil.model, schedule.batch_size, max(len(e.ids) for e in kept))
     shown = _Samples(pupil, tokenizer, validation_rows or train_rows, run)
     run.say(_beginning(len(kept), len(training), schedule.epochs))
-    outcome = sft.tune(pupil, kept, validation, schedule, run, pad=tokenizer.pad_token_id or 0, show=shown.answer)
+    pad = tokenizer.pad_token_id or 0
+    outcome = sft.tune(pupil, kept, validation, schedule, run, pad=pad, show=shown.answer, numbers=names)
     if outcome.finished:
         run.say("Saving the model.")
         pupil.save(run.output / "model")
     left_out = len(training) - len(kept)
-    return Trained(outcome.finished, pupil.size, _learned(kept), left_out, outcome)
+    return Trained(outcome.finished, pupil.size, _learned(kept), left_out, schedule.recomputes, outcome)
+
+
+def _saves_memory(weights: Weights, method: Method, kept: Sequence[Example], knobs: Knobs, run: Run) -> bool:
+    """Decided by the free memory at this moment, unless somebody said yes or no; the run tells when it was by itself."""
+    place, keeping = place_of_this_run(), knobs.keeping
+    if keeping is None:
+        batch = Batch.of(((len(e.ids), e.learned) for e in kept), knobs.schedule.batch_size)
+        learns = new_parameters(method, weights)
+        keeping = needs(method, weights, learns, batch, recomputes=False, place=place).memory
+    if knobs.saving == "auto" and keeping > place.free:
+        run.release_engine()
+        place = place_of_this_run()
+    run.saves_memory = recomputes(knobs.saving, keeping, place)
+    if run.saves_memory and knobs.saving == "auto":
+        run.note(
+            f"Memory is short: the run would take about {keeping / 1e9:.1f} GB and {place.free / 1e9:.1f} GB are free. So "
+            "it computes activations again instead of keeping them, which takes about a third more time."
+        )
+    return run.saves_memory
 
 
 def _beginning(kept: int, all_of_them: int, epochs: int) -> str:

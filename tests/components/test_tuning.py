@@ -220,8 +220,15 @@ def test_a_licence_that_does_not_allow_the_use_stops_the_start(project):
     with pytest.raises(gr.Error, match="not for business"):
         screen.do("begin_tuning")
     screen.put("What it is for", "research")
-    screen.do("begin_tuning")
-    assert len(project.store.jobs()) == 1
+    assert screen.start().task["use"] == "research"
+    screen.do("run_again")  # what a run was for stays with it
+    assert [job.task["use"] for job in project.store.jobs()] == ["research", "research"]
+    screen.put("What it is for", "customers")
+    screen.do("run_with_changes")
+    assert screen["What it is for"] == "research"
+    with pytest.raises(gr.Error, match="not for business"):
+        call(screen.demo, "start_tuning", "lora", str(taken.ref), BASE, "quick", None, "customers")
+    assert call(screen.demo, "plan_tuning", "lora", str(taken.ref), BASE, "quick", None)["can_start"] is False
 
 
 def test_measuring_first_queues_a_dry_run_of_what_the_form_says(screen, project):

@@ -19,6 +19,8 @@ from studio.evaluation import (
     paired_difference,
     real_difference,
     real_mean,
+    sign_test,
+    weighted_difference,
     wilson,
 )
 
@@ -290,3 +292,36 @@ def test_an_interval_excludes_zero_only_when_zero_is_outside(low: float, high: f
 
 def test_an_interval_is_written_with_its_bounds_and_its_items() -> None:
     assert str(Interval(0.5, 0.25, 0.75, 168)) == "0.500 [0.250, 0.750] (n=168)"
+
+
+# -- directions and losses -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("better", "worse"), [(0, 0), (5, 5), (6, 0), (18, 4), (4, 18), (41, 6)])
+def test_the_sign_test_is_the_exact_binomial_test(better, worse):
+    n = better + worse
+    expected = stats.binomtest(better, n, 0.5).pvalue if n else 1.0
+    assert sign_test(better, worse) == pytest.approx(expected)
+
+
+def test_a_weighted_difference_is_per_token_and_not_per_record():
+    found = weighted_difference([10.0, 400.0], [5.0, 200.0], [10, 100])
+    assert found.value == pytest.approx(-205 / 110)
+    assert found.low <= found.value <= found.high
+    assert found.n == 2
+
+
+def test_the_interval_of_a_weighted_difference_holds_the_truth_as_often_as_it_says(few_resamples):
+    rng, hits, times = np.random.default_rng(5), 0, 200
+    for _ in range(times):
+        weights = rng.integers(5, 60, size=40).astype(float)
+        before = rng.normal(3.0, 0.6, size=40) * weights
+        after = before + rng.normal(-0.4, 0.5, size=40) * weights
+        found = weighted_difference(before.tolist(), after.tolist(), weights.tolist())
+        hits += found.low <= -0.4 <= found.high
+    assert hits / times > 0.9
+
+
+def test_a_record_without_a_learned_token_has_no_share_of_a_difference():
+    with pytest.raises(InputError, match="as many weights above 0"):
+        weighted_difference([1.0, 2.0], [1.0, 2.0], [3.0, 0.0])

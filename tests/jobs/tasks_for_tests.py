@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from studio.errors import ModelError
+from studio.recipes.lora import Lora
 from studio.specs import ModelRef
 from studio.tasks import Lane, Recipe, Run, Task
 
@@ -114,6 +115,24 @@ class Hungry(Recipe):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
         torch.empty(2**58)
         return {}
+
+
+class LoraOnAFullDisk(Lora):
+    """LoRA whose disk has room for the checkpoint that it finds and for none after it."""
+
+    kind: ClassVar[str] = "lora-on-a-full-disk"
+
+    def do(self, run: Run) -> dict[str, Any]:
+        begin = run.checkpoint
+
+        def full(step: int) -> Path:
+            folder = begin(step)
+            (folder / "state.json").symlink_to("/dev/full")
+            return folder
+
+        if run.last_checkpoint():
+            run.checkpoint = full  # type: ignore[method-assign]
+        return super().do(run)
 
 
 class MakeModel(Recipe):

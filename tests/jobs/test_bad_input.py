@@ -19,11 +19,15 @@ from studio.jobs import again, resume, run_here
 from studio.jobs.checkpoints import SEAL, Checkpoints, damage
 from studio.jobs.run import StopWatch
 from studio.jobs.supervisor import Supervisor
+from studio.models import resolve
 from studio.processes import wait_until
-from studio.store import Job, model_row
+from studio.recipes.lengths import encoded
+from studio.specs import ModelRef
+from studio.store import Job, model_row, read_rows
 from studio.store import tables as t
+from studio.training.sft import Schedule, plan
 from tests.jobs.conftest import Shop
-from tests.jobs.tasks_for_tests import Count, Hungry
+from tests.jobs.tasks_for_tests import Count, Hungry, LoraOnAFullDisk
 from tests.jobs.tiny import put_records, put_tiny, tune
 
 
@@ -105,8 +109,8 @@ def test_an_adapter_made_for_another_base_is_refused(shop, tiny_folder):
     row = model_row("run:900", "brought", author="ann", base="dir:tiny", base_digest="a" * 64, path="brought")
     shop.store.add_model(row)
     failed = here(shop, shop.queue(tune(base="run:900")))
-    held = shop.path / "models" / "tiny"
-    assert failed.error.startswith(f"run:900 was trained on other weights than {held} holds now (aaaaaaaaaaaa, not ")
+    assert failed.error.startswith("run:900 is an adapter for other weights than dir:tiny has now (aaaaaaaaaaaa then, ")
+    assert failed.error.endswith("Put the old weights of dir:tiny back, or run the recipe again to tune these.")
 
 
 # -- the run -------------------------------------------------------------------------------------------------
@@ -125,8 +129,11 @@ def test_a_loss_that_is_no_number_names_step_and_records_and_the_run_goes_on_wit
     resume(shop.store, shop.path, job_id, by="ann")
     failed = shop.ended(job_id)
     assert failed.state == "failed"
-    assert failed.error.startswith(f"The loss became nan at step {saved.step + 1} (records [")
-    assert "The last good checkpoint is kept. Lower the learning rate" in failed.error
+    rows = _rows_of_step(shop, job_id, saved.step)
+    assert failed.error == (
+        f"The loss became nan at step {saved.step + 1}, with rows {rows} of the snapshot. The last good checkpoint, "
+        f"{good.name}, is kept. Lower the learning rate from 0.001, or look at these rows."
+    )
     assert Checkpoints(shop.folder(job_id)).newest() == good
 
     shutil.rmtree(good)
@@ -190,6 +197,26 @@ def test_a_disk_that_is_full_at_a_checkpoint_leaves_the_one_before_whole(shop, m
     assert damage(checkpoints.newest()) == ""
 
 
+@pytest.mark.slow
+def test_a_run_whose_disk_is_full_at_a_checkpoint_says_so_and_goes_on_from_the_one_before(shop, tiny_folder):
+    put_tiny(shop.path, tiny_folder)
+    put_records(shop.store, shop.path)
+    shop.supervise()
+    told = tune(epochs=50).model_dump(mode="json")
+    job_id = shop.queue(LoraOnAFullDisk.model_validate(told))
+    saved = pause_after_a_step(shop, job_id)
+    good = Checkpoints(shop.folder(job_id)).newest()
+    resume(shop.store, shop.path, job_id, by="ann")
+    shop.wait(job_id, lambda job: job.state == "running" and job.attempt == 2 and job.step > saved.step)
+    shop.store.request_job(job_id, "pause")  # which saves a checkpoint
+    failed = shop.ended(job_id)
+    assert failed.state == "failed"
+    assert failed.error.startswith(f"The disk that holds {shop.folder(job_id)} is full (")
+    assert failed.error.endswith(f"Free some space, then resume run {job_id}: it goes on from {good.name}.")
+    assert [path.name for path in Checkpoints(shop.folder(job_id)).folder.iterdir()] == [good.name]
+    assert damage(good) == ""
+
+
 # -- the clock -----------------------------------------------------------------------------------------------
 
 
@@ -235,6 +262,18 @@ def test_the_length_of_a_run_is_never_negative(sqlite_store, monkeypatch):
     sqlite_store.beat(job.id, job.attempt, watch.seconds)
     ended = sqlite_store.finish_job(job.id, job.attempt, "done")
     assert ended.took >= 0
+
+
+def _rows_of_step(shop: Shop, job_id: int, done: int) -> str:
+    """What the step after so many learns from: rows of the snapshot's file, counted from 1."""
+    task = shop.store.job(job_id).task
+    rows = read_rows(shop.path, shop.store.snapshot(task["data"]))
+    training = [number for number, row in enumerate(rows, 1) if row["split"] == "train"]
+    weights = resolve(ModelRef("dir:tiny"), settings=shop.settings, store=shop.store, workspace=shop.path)
+    lengths = encoded(shop.path, shop.store.snapshot(task["data"]), weights, lambda done, total: None)
+    schedule = Schedule(epochs=task["epochs"], batch_size=task["batch_size"], learning_rate=1e-3)
+    step = plan([tokens for tokens, _ in lengths.train], schedule)[done]
+    return ", ".join(str(training[i]) for i in sorted(step))
 
 
 def _change_weights(folder: Path) -> None:

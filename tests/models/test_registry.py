@@ -83,7 +83,7 @@ def test_the_digest_follows_the_weights_and_is_kept_until_they_change(find, work
 
 def test_an_adapter_is_not_put_on_a_base_that_changed(find, sqlite_store):
     add_run(sqlite_store, 1, TINY, base_digest="0" * 64)
-    with pytest.raises(ModelError, match=r"run:1 was trained on other weights than .*tiny holds now"):
+    with pytest.raises(ModelError, match=r"run:1 is an adapter for other weights than dir:tiny has now"):
         find("run:1")
 
 

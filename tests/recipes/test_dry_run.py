@@ -18,6 +18,7 @@ from studio.recipes.preflight import preflight
 from studio.recipes.tuning import Tuning, tuning_methods
 from studio.specs import ModelRef, SnapshotRef
 from studio.store import Store
+from studio.training.sizes import machine
 from tests.memory_run import MemoryRun
 from tests.training.toys import one_thread  # noqa: F401
 
@@ -120,6 +121,27 @@ def test_preflights_of_the_same_configuration_go_by_it_and_say_so(run, data, sql
     assert thorough.seconds > found.seconds
     other = preflight(sqlite_store, root, task(data, batch_size=8), model_settings)
     assert other.figure("Time").confidence == "rough"
+
+
+def test_what_a_model_is_for_does_not_spoil_what_was_measured(run, data, sqlite_store, root, model_settings):
+    one = task(data)
+    finished(sqlite_store, one, DryRun.of(one).do(run))
+    for use in ("research", "customers"):
+        found = preflight(sqlite_store, root, task(data, use=use), model_settings)
+        assert found.figure("Time").confidence == "measured", use
+
+
+def test_a_dry_run_goes_for_runs_that_save_memory_as_it_did(run, data, sqlite_store, root, model_settings):
+    one = task(data)
+    told = DryRun.of(one).do(run)
+    assert told["recomputes"] is False
+    # What was measured is more than is free now, so this run would save memory: its time is not the measured one.
+    finished(sqlite_store, one, {**told, "peak_bytes": 10**15, "is_gpu": machine().is_gpu})
+    found = preflight(sqlite_store, root, one, model_settings)
+    assert found.figure("Time").confidence == "rough"
+    assert any("saves memory by itself" in caution.words for caution in found.cautions)
+    finished(sqlite_store, one, {**{k: v for k, v in told.items() if k != "recomputes"}, "peak_bytes": 1000})
+    assert preflight(sqlite_store, root, one, model_settings).figure("Time").confidence == "measured"
 
 
 def test_the_time_is_the_sum_of_what_was_measured(data, sqlite_store, root, model_settings, run):

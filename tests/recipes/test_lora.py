@@ -14,6 +14,7 @@ from studio.recipes.lora import Lora
 from studio.recipes.preflight import preflight
 from studio.specs import ModelRef, SnapshotRef
 from studio.store import Store
+from studio.training.sizes import Machine
 from tests.memory_run import MemoryRun
 
 TINY = ModelRef("dir:tiny")
@@ -66,6 +67,28 @@ def test_the_engine_gives_its_memory_up_only_when_the_run_needs_it(run, data, mo
     assert second.releases == 1
 
 
+@pytest.mark.parametrize(("told", "saves"), [("auto", True), ("no", False), ("yes", True)])
+def test_memory_is_saved_when_it_is_short_and_nobody_said_otherwise(run, data, monkeypatch, told, saves):
+    short = Machine(False, 16 << 30, 1 << 20, 2, 4)
+    monkeypatch.setattr("studio.training.memory.machine", lambda: short)
+    monkeypatch.setattr("studio.training.memory._held", lambda: 0)
+    assert task(data, epochs=1, saves_memory=told).do(run)["saved_memory"] is saves
+    said = [sentence for sentence in run.said if sentence.startswith("Memory is short")]
+    assert len(said) == (told == "auto")
+    assert run.releases == (told == "auto")  # the engine goes first
+
+
+def test_memory_is_kept_for_speed_while_there_is_enough(run, data):
+    assert task(data, epochs=1).do(run)["saved_memory"] is False
+
+
+def test_a_manifest_from_when_saving_memory_was_a_switch_still_loads(data):
+    old = {"base": "dir:tiny", "data": str(data)}
+    assert [Lora.model_validate({**old, "saves_memory": was}).saves_memory for was in (True, False)] == ["yes", "no"]
+    assert Lora.model_validate(old).saves_memory == "auto"
+    assert Lora.model_validate(old).use == "company"
+
+
 def test_a_stopped_run_leaves_a_checkpoint_and_no_model(run, data):
     run.stop_after = 3
     assert task(data).do(run) == {}
@@ -92,6 +115,34 @@ def test_what_cannot_work_is_refused_before_it_is_queued(sqlite_store, data, fie
     wrong = Lora.model_validate({"base": "dir:tiny", "data": str(data), **fields})
     with pytest.raises((InputError, NotFound), match=sentence):
         wrong.check(sqlite_store)
+
+
+def test_a_licence_that_does_not_allow_the_use_is_refused_before_it_is_queued(sqlite_store, model_workspace):
+    dataset = sqlite_store.create_dataset("borrowed", author="ann", licence="CC-BY-NC-4.0")
+    rows = [insertable({"instruction": f"Count to {i}", "response": "one two three"}) for i in range(9)]
+    sqlite_store.add_records(dataset.id, rows, author="ann", source="test")
+    borrowed = freeze(sqlite_store, model_workspace, dataset, author="ann").ref
+    with pytest.raises(InputError, match="CC-BY-NC-4.0, the licence of data:borrowed@1, is not for business"):
+        task(borrowed).check(sqlite_store)
+    with pytest.raises(InputError, match="and this is to be offered to customers"):
+        task(borrowed, use="customers").check(sqlite_store)
+    task(borrowed, use="research").check(sqlite_store)
+
+
+def test_licences_that_only_files_name_are_held_against_the_use_before_the_first_step(
+    run, sqlite_store, model_workspace
+):
+    dataset = sqlite_store.create_dataset("mixed", author="ann", licence="MIT")
+    rows = [
+        insertable({"instruction": f"Say {i}", "response": "yes", "licence": "CC-BY-NC-4.0" if i % 3 else ""})
+        for i in range(12)
+    ]
+    sqlite_store.add_records(dataset.id, rows, author="ann", source="test")
+    mixed = freeze(sqlite_store, model_workspace, dataset, author="ann").ref
+    task(mixed).check(sqlite_store)
+    with pytest.raises(InputError, match=r"the licence of \d+ records of data:mixed@1, is not for business"):
+        task(mixed).do(run)
+    assert run.logged == []
 
 
 def test_the_preflight_counts_rows_and_steps_exactly(sqlite_store, model_workspace, data, run):

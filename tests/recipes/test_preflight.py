@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from studio.engine.client import EngineClient
 from studio.instructions import freeze
 from studio.instructions.records import insertable
-from studio.models import resolve
+from studio.models import Weights, resolve
 from studio.models.files import digest
 from studio.recipes.lengths import CountTokens, encoded, known
 from studio.recipes.preflight import Preflight, preflight
@@ -20,7 +21,7 @@ from studio.specs import ModelRef, SnapshotRef, assistant, user
 from studio.store import Store
 from studio.store.models import model_row
 from studio.training.conversation import encode_example
-from studio.training.sizes import Machine
+from studio.training.sizes import Batch, Machine, needs, new_parameters
 from tests.memory_run import MemoryRun
 
 TINY = ModelRef("dir:tiny")
@@ -57,6 +58,7 @@ def look(sqlite_store, root, model_settings):
     def at(one: Tuning, **more: object) -> Preflight:
         return preflight(sqlite_store, root, one, model_settings, **more)
 
+    at.root, at.store = root, sqlite_store
     return at
 
 
@@ -151,6 +153,18 @@ def test_a_price_by_the_hour_becomes_money(look, data, root):
     assert any("prices.yaml: as_of" in caution.words for caution in look(task(data)).cautions)
 
 
+def test_the_price_of_this_machine_comes_from_the_settings_first(look, data, root, monkeypatch):
+    (root / "prices.yaml").write_text("as_of: 2026-11\ncurrency: CHF\nhere: 1\ngpus: []\n", encoding="utf-8")
+    monkeypatch.setenv("LADDER_PRICE_PER_HOUR", "3600")
+    here = {"workspace": root, "runtime": root / "r"}
+    found = preflight(look.store, root, task(data), Settings(**here)).figure("Money")
+    assert found.value == pytest.approx(look(task(data)).figure("Time").value)
+    assert "CHF here" in found.words
+    assert "of this machine from the settings" in found.why
+    monkeypatch.setenv("LADDER_CURRENCY", "EUR")
+    assert "EUR here" in preflight(look.store, root, task(data), Settings(**here)).figure("Money").words
+
+
 # -- what stands in the way -----------------------------------------------------------------------------------------
 
 
@@ -237,7 +251,7 @@ def test_weights_that_changed_since_a_run_was_trained_on_them_block(look, data, 
     sqlite_store.finish_job(job.id, 1, "done", result={}, model=row)
     (root / "adapter").mkdir()
     (root / "adapter" / "adapter_config.json").write_text("{}", encoding="utf-8")
-    assert "was trained on other weights than" in look(task(data, base=f"run:{job.id}")).refusal
+    assert "is an adapter for other weights than dir:tiny has now" in look(task(data, base=f"run:{job.id}")).refusal
 
 
 def test_a_full_disk_blocks(look, data, monkeypatch):
@@ -251,10 +265,41 @@ def test_too_little_memory_blocks_and_says_what_to_lower(look, data, monkeypatch
     monkeypatch.setattr("studio.recipes.preflight.machine", lambda: small)
     said = look(task(data)).refusal
     assert "and this machine has 300 MB" in said
-    assert "Turn on 'Save memory', take a smaller batch than 8, shorten the longest record" in said
+    assert "Take a smaller batch than 8, shorten the longest record" in said
+    assert "Turn on 'Save memory', take a smaller" in look(task(data, saves_memory="no")).refusal
+
+
+def test_a_run_that_only_fits_when_it_saves_memory_will_do_so_and_says_it(look, data, counted, monkeypatch):
+    lengths = counted(data)
+    weights = Weights(TINY, look.root / "models" / "tiny", None, "", 2048, "")
+    made, batch = task(data).method(), Batch.of(lengths.train, 8)
+    place = Machine(False, 64 << 30, 0, 2, 2)
+    keeping, thrifty = (
+        needs(made, weights, new_parameters(made, weights), batch, recomputes=saves, place=place).memory
+        for saves in (False, True)
+    )
+    between = replace(place, free=(keeping + thrifty) // 2)
+    monkeypatch.setattr("studio.recipes.preflight.machine", lambda: between)
+    found = look(task(data))
+    assert not found.blocks
+    [caution] = found.cautions
+    assert (
+        caution.cure == "If that is still so when it starts, it saves memory by itself, and takes about a third longer."
+    )
+    assert found.figure("Memory").value == thrifty
+    told_not_to = look(task(data, saves_memory="no"))
+    assert told_not_to.figure("Memory").value == keeping
+    assert "turn on 'Save memory'" in told_not_to.cautions[0].cure
+    monkeypatch.setattr("studio.recipes.preflight.machine", lambda: replace(between, free=keeping))
+    assert not look(task(data)).cautions
 
 
 # -- licences -------------------------------------------------------------------------------------------------------
+
+
+def test_the_licence_of_a_dataset_counts_beside_those_of_its_records(look, sqlite_store, root):
+    rows = [{"instruction": f"Ask {i}", "response": "yes", "licence": "MIT"} for i in range(9)]
+    assert look(task(frozen(sqlite_store, root, rows, licence="CC-BY-NC-4.0"))).licence.verdict == "no"
 
 
 def test_the_gate_holds_base_and_data_against_the_use(look, data, sqlite_store, root):
@@ -265,10 +310,12 @@ def test_the_gate_holds_base_and_data_against_the_use(look, data, sqlite_store, 
     rows = [{"instruction": f"Ask {i}", "response": "yes", "licence": "CC-BY-NC-4.0"} for i in range(3)]
     rows += [{"instruction": f"Say {i}", "response": "no"} for i in range(20)]
     mixed = frozen(sqlite_store, root, rows, licence="Apache-2.0")
-    assert look(task(mixed), use="customers").licence.verdict == "no"
+    assert look(task(mixed, use="customers")).licence.verdict == "no"
     assert "records of data:words-1@1, is not for business" in look(task(mixed)).licence.sentence
-    assert look(task(mixed), use="research").licence.verdict == "yes"
-    assert not look(task(mixed)).blocks  # the page says it; a person decides
+    assert look(task(mixed, use="research")).licence.verdict == "yes"
+    found = look(task(mixed))
+    assert not found.blocks  # the figures are told all the same
+    assert not found.can_start
 
 
 def test_nothing_of_it_needs_torch(tmp_path):

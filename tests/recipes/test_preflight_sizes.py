@@ -85,7 +85,7 @@ def test_what_the_real_method_refuses_is_refused_before(tiny_weights, tiny_lora,
         (method("full", {}), tuned(tiny_lora), "no weights of its own"),
         (method("adalora", {}), tiny_weights, "this run has 9"),
         (method("qlora", {}), tiny_weights, "QLoRA needs"),
-        (method("ia3", {}), gpt2, "as IA3 needs"),
+        (method("ia3", {}), gpt2, "layers of dir:gpt2, a model of the kind 'gpt2', these are. Choose LoRA"),
     ]
     for made, weights, words in cases:
         assert words in refusal(made, weights, steps=9)

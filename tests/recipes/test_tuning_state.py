@@ -6,10 +6,12 @@ import pytest
 
 from studio.errors import InputError, RunError
 from studio.models import Weights
+from studio.recipes.tuning import tuning_methods
 from studio.recipes.tuning_state import (
     by_effort,
     differences,
     how_it_ended,
+    how_memory_was_saved,
     knob_words,
     methods_on,
     ready,
@@ -59,7 +61,7 @@ def test_a_knob_that_a_method_has_not_is_a_dash(sqlite_store):
     told = {row.title: row.values for row in differences([lora, ia3])}
     assert told["Method"] == ("LoRA", "IA3")
     assert told["LoRA rank"] == ("16", "–")
-    assert knob_words(lora, "saves_memory") == "no"
+    assert knob_words(lora, "saves_memory") == "auto"
 
 
 @pytest.mark.parametrize(
@@ -79,6 +81,14 @@ def test_the_end_says_which_step_was_kept(sqlite_store, result, sentence):
     assert how_it_ended(ended(sqlite_store, result)) == sentence
 
 
+def test_a_run_that_saved_memory_says_who_decided_it(sqlite_store):
+    assert how_memory_was_saved(ended(sqlite_store, {"saved_memory": True})) == (
+        "Yes, since little was free when it started"
+    )
+    assert how_memory_was_saved(ended(sqlite_store, {"saved_memory": False})) == ""
+    assert how_memory_was_saved(ended(sqlite_store, {})) == ""
+
+
 def test_methods_are_counted_on_a_model_and_refused_with_a_reason(tiny_folder):
     weights = Weights(TINY, tiny_folder, None, "digest", 512, "")
     lines = {line.kind: line for line in methods_on(weights)}
@@ -87,6 +97,11 @@ def test_methods_are_counted_on_a_model_and_refused_with_a_reason(tiny_folder):
     assert "QLoRA needs" in lines["qlora"].refusal
     assert all(line.explains and line.cost for line in lines.values())
     assert {line.new_parameters for line in methods_on(None)} == {None}
+
+
+def test_the_folder_of_methods_is_looked_through_once():
+    assert tuning_methods() is tuning_methods()
+    assert next(iter(tuning_methods())) == "lora"
 
 
 def test_an_unknown_knob_or_method_is_named_with_those_there_are():
@@ -100,6 +115,6 @@ def test_what_stands_in_the_way_stops_the_start(sqlite_store, tmp_path):
     task = tuning_task("lora", "data:nobody@1", str(ModelRef("dir:tiny")), "quick", {})
     settings = Settings(runtime=tmp_path / "r")
     with pytest.raises(RunError, match="no snapshot 'data:nobody@1'"):
-        ready(sqlite_store, tmp_path, task, settings, "company")
-    with pytest.raises(InputError, match="'fun' is no use"):
-        ready(sqlite_store, tmp_path, task, settings, "fun")
+        ready(sqlite_store, tmp_path, task, settings)
+    with pytest.raises(InputError, match="What it is for: must be 'company', 'customers' or 'research', not 'fun'"):
+        tuning_task("lora", DATA, "dir:tiny", "quick", {"use": "fun"})

@@ -491,6 +491,38 @@ class Machine(RuleBasedStateMachine):
                 pass
 
 
+# -- what follows a job ------------------------------------------------------------------------------------
+
+
+def test_what_is_to_follow_a_job_is_queued_when_it_is_done_by_whoever_wished_it(store, queue):
+    job = queue()
+    store.follow_job(job.id, LightCount(steps=7), author="ben")
+    assert store.followers(job.id) == ["light-count"]
+    assert [j.id for j in store.jobs()] == [job.id]  # nothing waits in the meantime
+    _finish(store, _run(store, job))
+    follower = store.jobs()[0]
+    assert (follower.kind, follower.task["steps"], follower.lane) == ("light-count", 7, "light")
+    assert (follower.state, follower.author) == ("queued", "ben")
+
+
+def test_what_was_to_follow_comes_once_however_often_it_was_said_and_however_many_attempts_it_took(store, queue):
+    job = queue()
+    for _ in range(2):
+        store.follow_job(job.id, LightCount(steps=7), author="ben")
+    _fail(store, job)
+    assert len(store.jobs()) == 1
+    store.resume_job(job.id)
+    _finish(store, _run(store, job))
+    assert len(store.jobs()) == 2
+
+
+def test_nothing_can_wait_for_a_job_that_is_done(store, queue):
+    job = queue()
+    _finish(store, _run(store, job))
+    with pytest.raises(Conflict, match="is done, so nothing can wait for it"):
+        store.follow_job(job.id, LightCount(), author="ben")
+
+
 def _run(store: Store, job: Job) -> Job:
     claimed = store.claim_job("train", HERE, only=job.id)
     assert claimed is not None

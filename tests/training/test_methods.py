@@ -255,11 +255,11 @@ def test_a_model_of_another_family_is_refused_by_name_where_a_method_knows_it_no
     weights = Weights(ModelRef("dir:gptx"), tmp_path, None, "", 64, "")
     with pytest.raises(Unsupported, match=r"not made for models of the kind 'gptx', which dir:gptx is. It knows gpt2"):
         learner(weights, task("llama_adapter").method(), steps=STEPS)
-    with pytest.raises(Unsupported, match="which layers of dir:gptx are keys and values"):
+    with pytest.raises(Unsupported, match="which layers of dir:gptx, a model of the kind 'gptx', these are"):
         learner(weights, task("ia3").method(), steps=STEPS)
 
 
-def test_recomputing_activations_changes_no_gradient(made, examples, tmp_path):
+def test_recomputing_activations_changes_no_bit_of_what_is_learned(made, examples, tmp_path):
     ends = []
     for recomputes in (False, True):
         pupil = made("lora")
@@ -267,7 +267,7 @@ def test_recomputing_activations_changes_no_gradient(made, examples, tmp_path):
         tune(pupil, examples, [], schedule, MemoryRun(tmp_path / str(recomputes)), pad=2)
         ends.append(snapshot(pupil))
     for name, value in ends[0].items():
-        torch.testing.assert_close(value, ends[1][name], msg=name)
+        assert torch.equal(value, ends[1][name]), name
 
 
 def test_the_base_is_read_in_the_fastest_precision(tiny_weights):

@@ -132,8 +132,20 @@ def test_nothing_to_learn_is_refused(model, examples, tmp_path):
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_records(model, examples, tmp_path):
     with torch.no_grad():
         model.get_base_model().get_output_embeddings().weight.fill_(float("nan"))
-    with pytest.raises(RunError, match=r"loss became nan at step 1 \(records \["):
-        tune(Learner(model, WEIGHTS), examples, [], SCHEDULE, MemoryRun(tmp_path), pad=2)
+    numbers = range(101, 101 + len(examples))
+    first = ", ".join(str(numbers[i]) for i in sorted(plan([len(e.ids) for e in examples], SCHEDULE)[0]))
+    said = f"loss became nan at step 1, with rows {first} of the snapshot. No checkpoint was saved before it. Lower the"
+    with pytest.raises(RunError, match=said):
+        tune(Learner(model, WEIGHTS), examples, [], SCHEDULE, MemoryRun(tmp_path), pad=2, numbers=numbers)
+
+
+def test_a_base_that_computes_no_number_is_told_before_anything_is_learned(model, examples, tmp_path):
+    with torch.no_grad():
+        model.get_base_model().get_output_embeddings().weight.fill_(float("nan"))
+    run = MemoryRun(tmp_path)
+    with pytest.raises(RunError, match="Before anything was learned, the loss of .* on the validation records is nan"):
+        tune(Learner(model, WEIGHTS), examples, examples[:2], SCHEDULE, run, pad=2)
+    assert run.logged == []
 
 
 def test_a_damaged_checkpoint_is_named(model, examples, tmp_path):

@@ -104,15 +104,15 @@ class Earlier:
         return found.prompt_tokens / len(asked), found.output_tokens / len(asked), False
 
     def _pace(self, model: ModelRef, jobs: Sequence[tuple[Job, Grid]]) -> float | None:
-        """Seconds for each call, of the newest finished evaluation that asked this model; by the clock, since many are
-        asked at once."""
+        """Seconds for each call, of the newest finished evaluation that asked this model; by the time that all of it
+        took, since many are asked at once."""
         for job, one in jobs:
-            if job.state != "done" or job.attempt > 1 or job.started_at is None or job.ended_at is None:
+            if job.state != "done" or job.attempt > 1 or not job.took:
                 continue
             calls = sum(counts.calls for counts in self._figures(job))
             own = [c.calls for c in self._figures(job) if one.columns[c.column].model == model]
             if calls and any(own):
-                return (job.ended_at - job.started_at) / calls
+                return job.took / calls
         return None
 
     def _figures(self, job: Job) -> list[ColumnCounts]:
