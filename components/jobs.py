@@ -374,5 +374,7 @@ def _event_words(event: JobEvent) -> str:
             return f"Repeats run {payload['run']}{f' with {knobs}' if knobs else ''}"
         case "sample":
             return f"Sample answers at step {payload.get('step', '?')}"
+        case "then":
+            return f"Next when done: {payload.get('title', '')}"
         case _:
             return event.kind.capitalize()

@@ -57,6 +57,7 @@ from studio.recipes.preflight import Preflight, preflight
 from studio.recipes.round_trip import RoundTrip
 from studio.recipes.tuning import Tuning
 from studio.recipes.tuning_state import ready
+from studio.recipes.verdict import Verdict
 from studio.settings import Settings
 from studio.specs import ModelRef
 from studio.store import Dataset, Job, Place, Record, Store
@@ -390,7 +391,7 @@ def _command(task: type[Task]) -> click.Command:
         _check_detach(workspace, detach)
         if isinstance(made, Tuning):
             if plan:
-                _show_plan(preflight(workspace.store, workspace.path, made, workspace.settings), as_json)
+                _show_plan(_planned(workspace, made), as_json)
                 return
             made.check(workspace.store)  # a choice that is not there is another kind of mistake than a full disk
             tell(ready(workspace.store, workspace.path, made, workspace.settings).sentence)
@@ -406,6 +407,14 @@ def _command(task: type[Task]) -> click.Command:
         flags.append(click.Option(["--plan"], is_flag=True, help="Only say what the run would take; start nothing."))
     help_text = (task.__doc__ or "").strip().splitlines()[0]
     return click.Command(task.kind, params=flags, callback=start, help=help_text)
+
+
+def _planned(workspace: Workspace, task: Tuning) -> Preflight:
+    """With the engine's tokenizer, so that what a few records hold is counted and not guessed."""
+    try:
+        return preflight(workspace.store, workspace.path, task, workspace.settings, engine=workspace.engine)
+    finally:
+        asyncio.run(workspace.close())
 
 
 def _show_plan(found: Preflight, as_json: bool) -> None:
@@ -522,6 +531,23 @@ def models_check(open_workspace: _Open, /, ref: str, as_json: bool, **flags: Any
     print(json.dumps(job.result) if as_json else told)
     if not job.result["same"] and (task.dtype == "float32" or not job.result["same_prompts"]):
         sys.exit(1)
+
+
+@models.command(
+    "judge", params=[click.Argument(["ref"]), *(_option(f) for f in describe(Verdict) if f.name != "model")]
+)
+@_AS_JSON
+@click.pass_obj
+def models_judge(open_workspace: _Open, /, ref: str, as_json: bool, **flags: Any) -> None:
+    """Hold a tuned model against its base: test records, wins and losses, what it forgot, and a recommendation."""
+    task = fill_in(Verdict, {"model": ref, **{name: value for name, value in flags.items() if value is not None}})
+    workspace = open_workspace()
+    job = workspace.queue(task, author="owner")
+    job = run_here(workspace.store, workspace.path, workspace.settings, job.id, tell=Progress(workspace, tell))
+    if job.state != "done" or job.result is None:
+        _report(workspace, job, as_json)
+        return
+    print(json.dumps(job.result) if as_json else f"{job.result['sentence']} {job.result['reason']}")
 
 
 @ladder.command("recipes")

@@ -151,6 +151,7 @@ def test_a_folder_opens_in_datasets_with_the_card_on_it(ladder, tmp_path):
         (("run", "lora", "--base", "run:9", "--data", "data:x@1"), "There is no snapshot 'data:x@1'"),
         (("run", "lora", "--base", "gpt", "--data", "data:x@1"), "'gpt' is not a ModelRef"),
         (("run", "lora", "--base", "echo:", "--data", "data:x@1", "--rank", "0"), "must be 1 or more, not '0'"),
+        (("models", "judge", "dir:tiny"), "dir:tiny was not tuned here"),
         (("run", "magic"), "There is no recipe 'magic'"),
         (("jobs", "show", "7"), "7"),
         (("jobs", "cancel", "7"), "7"),
@@ -260,12 +261,12 @@ def test_a_run_tunes_the_tiny_model_and_jobs_tell_of_it(ladder, model_workspace)
     told = ("run", "lora", "--base", "dir:tiny", "--data", "data:count@1", "--epochs", "1", "--rank", "2")
     plan = json.loads(ladder(*told, "--plan", "--json"))
     assert plan["can_start"]
+    assert ladder(*told, "--max-length", "16", "--plan").startswith("Nothing would be learned")
+    assert ladder.code == 1
     assert json.loads(ladder("jobs", "list", "--json")) == []
     ladder(*told, "--json")
     assert ladder.code == 0, ladder.err
     assert "It goes through" in ladder.err
-    assert ladder(*told, "--max-length", "16", "--plan").startswith("Nothing would be learned")
-    assert ladder.code == 1
     run = json.loads(ladder.out)[0]
     assert run["state"] == "done"
     made = json.loads(ladder("models", "list", "--json"))[-1]

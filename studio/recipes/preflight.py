@@ -105,6 +105,8 @@ class Preflight:
         checked = f"{self.validation_rows} records check it on the way" if self.validation_rows else "nothing checks it"
         passes = {1: "once", 2: "twice"}.get(self.passes, f"{self.passes} times")
         read = self.train_rows - self.left_out
+        if not read:  # by guessed lengths only: what is counted is a block
+            return "It would probably learn nothing. " + " ".join(caution.words for caution in self.cautions)
         return (
             f"It goes through {read} records {passes}, in {self.steps} steps; {checked}, "
             f"and {self.test_rows} stay unseen. {self._how_long}"
