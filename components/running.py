@@ -153,11 +153,16 @@ def newest_samples(store: Store, job_id: int) -> list[dict[str, Any]]:
 
 
 def samples(rows: Sequence[Mapping[str, Any]], title: str, before: tuple[str, str], now: tuple[str, str]) -> str:
-    """Answers to the same few prompts beside each other; each side is (its name in the rows, words)."""
+    """Answers to the same few prompts beside each other; each side is (its name in the rows, words). At the beginning
+    there may be one side only."""
+
+    def side(row: Mapping[str, Any], name: str, words: str) -> str:
+        answer = row["answers"].get(name)
+        return "" if answer is None else f"<div><h4>{html.escape(words)}</h4><p>{html.escape(answer)}</p></div>"
+
     cells = "".join(
         f'<div class="sample"><p class="quiet">{html.escape(r["prompt"])}</p>'
-        f"<div><h4>{html.escape(before[1])}</h4><p>{html.escape(r['answers'].get(before[0], ''))}</p></div>"
-        f"<div><h4>{html.escape(now[1])} {r['step']}</h4><p>{html.escape(r['answers'].get(now[0], ''))}</p></div></div>"
+        f"{side(r, *before)}{side(r, now[0], now[1] + ' ' + str(r['step']))}</div>"
         for r in rows
     )
     if not cells:

@@ -261,6 +261,8 @@ def _notes(notes: Sequence[Note]) -> str:
 
 
 def _look_words(step: int, loss: float | None) -> str:
+    if not step:
+        return "Before the first step"
     return f"Step {step:,}" if loss is None else f"Step {step:,}, loss {loss:.2f} on validation records"
 
 

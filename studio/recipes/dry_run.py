@@ -43,7 +43,7 @@ _IDLE_KNOBS = frozenset({"base", "data", "effort", "epochs", "learning_rate", "p
 
 @dataclass(frozen=True)
 class Measured:
-    """What a dry run found. Seconds are of one look, one round of samples, one save, and the start; `recomputes` says
+    """What a dry run found. Seconds are of one look, one round of answers, one save, and the start; `recomputes` says
     that it saved memory, as it was told or because there was little."""
 
     steps: int

@@ -32,10 +32,20 @@ from studio.recipes.prices import gpu_seconds, money, prices
 from studio.recipes.tuning import Tuning, tuning_methods
 from studio.settings import Settings
 from studio.store import Job, Snapshot, Store
-from studio.training.sizes import Batch, Machine, Needs, machine, needs, new_parameters, recomputes, refusal
+from studio.training.sizes import (
+    STEPS_BETWEEN_ANSWERS,
+    Batch,
+    Machine,
+    Needs,
+    machine,
+    needs,
+    new_parameters,
+    recomputes,
+    refusal,
+)
 from studio.words import duration
 
-__all__ = ["COUNTED_AT_ONCE", "Block", "Confidence", "Figure", "Preflight", "look_count", "preflight"]
+__all__ = ["COUNTED_AT_ONCE", "Block", "Confidence", "Figure", "Preflight", "answer_rounds", "look_steps", "preflight"]
 
 Confidence = Literal["exact", "measured", "last run", "about", "rough", "unknown"]
 
@@ -161,13 +171,23 @@ def preflight(
         return look.without_weights()
 
 
-def look_count(steps: int, epochs: int) -> int:
-    """How often the validation records are read on the way; studio/training/sft.py says when."""
+def look_steps(steps: int, epochs: int) -> list[int]:
+    """After which steps the validation records are read; studio/training/sft.py says so to the run."""
     ends = {steps * epoch // epochs for epoch in range(1, epochs + 1)}
     parts = min(_FEWEST_LOOKS, max(1, steps // _STEPS_PER_LOOK))
     if epochs < parts:
         ends |= {round(steps * part / parts) for part in range(1, parts + 1)}
-    return len(ends - {0})
+    return sorted(ends - {0})
+
+
+def answer_rounds(looks: Sequence[int]) -> int:
+    """How often a run answers its sample prompts at these looks, and once more at its end, as studio/training/tuning.py
+    does."""
+    last = rounds = 0
+    for step in looks:
+        if step - last >= STEPS_BETWEEN_ANSWERS:
+            last, rounds = step, rounds + 1
+    return rounds + (not looks or last != looks[-1])
 
 
 def _unusable(snapshot: Snapshot) -> Block | None:
@@ -401,11 +421,11 @@ class _Look:
     def _say_time(
         self, tokens: int, steps: int, weights: Weights, trial: Measured | None, place: Machine, saves: bool
     ) -> Figure:
-        looks = look_count(steps, self.task.passes)
+        looks = look_steps(steps, self.task.passes)
         may_end = " at most; it may stop early" if self.task.patience and self.validation else ""
         if trial is not None:
             seconds = trial.start_seconds + trial.save_seconds + tokens / trial.tokens_per_second
-            seconds += (looks + 1) * trial.look_seconds + looks * trial.sampling_seconds
+            seconds += (len(looks) + 1) * trial.look_seconds + answer_rounds(looks) * trial.sampling_seconds
             why = f"From a dry run of {trial.steps} steps here: {trial.tokens_per_second:,.0f} tokens a second."
             return self._say("Time", f"about {duration(seconds)}{may_end}", "measured", why, seconds)
         before = _last_like_it(self.store, self.task, weights)
@@ -416,7 +436,7 @@ class _Look:
         numbers = shapes_of(weights.base).numbers
         each = (4 if self.task.method().peft else 6) + (1 if saves else 0)
         speed = place.cores * _SPEED_OF_A_CORE[place.number_bytes] if not place.is_gpu else 60e12
-        seconds = 15 + each * numbers * tokens / speed * (1 + 0.15 * looks / max(1, self.task.passes))
+        seconds = 15 + each * numbers * tokens / speed * (1 + 0.15 * len(looks) / max(1, self.task.passes))
         why = "A rule of thumb from the size of the model and the number of cores; measure first to know better."
         return self._say("Time", f"roughly {duration(seconds)} to {duration(3 * seconds)}", "rough", why, 1.7 * seconds)
 

@@ -22,12 +22,12 @@ from studio.training.loading import load_tokenizer, make_room
 from studio.training.memory import place_of_this_run
 from studio.training.method import Method
 from studio.training.methods import Learner, learner
-from studio.training.sizes import Batch, Saving, needs, new_parameters, recomputes
+from studio.training.sizes import STEPS_BETWEEN_ANSWERS, Batch, Saving, needs, new_parameters, recomputes
 
 __all__ = ["Knobs", "Trained", "train"]
 
 _SHOWN = 3  # prompts that are answered while the run goes on
-_SHOWN_TOKENS = 90
+_SHOWN_TOKENS = 64
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,9 @@ def train(
     shown = _Samples(pupil, tokenizer, validation_rows or train_rows, run)
     run.say(_beginning(len(kept), len(training), schedule.epochs))
     pad = tokenizer.pad_token_id or 0
-    outcome = sft.tune(pupil, kept, validation, schedule, run, pad=pad, show=shown.answer, numbers=names)
+    outcome = sft.tune(pupil, kept, validation, schedule, run, pad=pad, show=shown.now_and_then, numbers=names)
     if outcome.finished:
+        shown.answer(outcome.best_step)
         run.say("Saving the model.")
         pupil.save(run.output / "model")
     left_out = len(training) - len(kept)
@@ -131,7 +132,8 @@ def _learned(examples: Sequence[Example]) -> int:
 
 
 class _Samples:
-    """The same few prompts, answered by the base before the first step and by the tuned model at every look."""
+    """The same few prompts, answered by the base before the first step, by the model now and then while it learns, and by
+    what is kept of it in the end."""
 
     def __init__(
         self, pupil: Learner, tokenizer: PreTrainedTokenizerBase, rows: Sequence[list[Message]], run: Run
@@ -140,8 +142,16 @@ class _Samples:
         self._questions = [row[-2].content for row in rows[:_SHOWN]]
         self._prompts = [encode_prompt(tokenizer, row[:-1]) for row in rows[:_SHOWN]]
         self._base = self._of_the_base()
+        self._last = 0
+
+    def now_and_then(self, step: int) -> None:
+        if step - self._last >= STEPS_BETWEEN_ANSWERS:
+            self.answer(step)
 
     def answer(self, step: int) -> None:
+        if step == self._last and step:
+            return  # the best step was the last, and answered already
+        self._last = step
         for question, base, tuned in zip(self._questions, self._base, self._answers(), strict=True):
             self._run.sample(step, question, base=base, tuned=tuned)
 
@@ -152,7 +162,10 @@ class _Samples:
             said: list[Any] = json.loads(kept.read_text(encoding="utf-8"))
             if len(said) == len(self._prompts):
                 return [str(text) for text in said]
+        self._run.say("Asking the base first, to have its answers beside those of the tuned model.")
         answers = self._answers()
+        for question, base in zip(self._questions, answers, strict=True):
+            self._run.sample(0, question, base=base)
         kept.write_text(json.dumps(answers, ensure_ascii=False), encoding="utf-8")
         return answers
 

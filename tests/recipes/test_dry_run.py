@@ -161,7 +161,8 @@ def test_the_time_is_the_sum_of_what_was_measured(data, sqlite_store, root, mode
     steps = found.steps
     looks = min(4, steps // 5)
     training = sum(tokens for tokens, _ in lengths.train) / 10
-    assert found.seconds == pytest.approx(5 + training + (looks + 1) * 100 + looks * 1000)
+    # The last answers alone: a run of so few steps gives none on the way.
+    assert found.seconds == pytest.approx(5 + training + (looks + 1) * 100 + 1000)
 
 
 def test_another_machine_or_other_weights_go_by_nothing(data, sqlite_store, root, model_settings, run, monkeypatch):

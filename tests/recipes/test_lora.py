@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,10 @@ from studio.instructions import freeze
 from studio.instructions.records import insertable
 from studio.models import Weights
 from studio.recipes.lora import Lora
-from studio.recipes.preflight import preflight
+from studio.recipes.preflight import answer_rounds, preflight
 from studio.specs import ModelRef, SnapshotRef
 from studio.store import Store
-from studio.training.sizes import Machine
+from studio.training.sizes import STEPS_BETWEEN_ANSWERS, Machine
 from tests.memory_run import MemoryRun
 
 TINY = ModelRef("dir:tiny")
@@ -43,7 +44,19 @@ def test_a_run_leaves_an_adapter_and_its_figures(run, data):
     assert result["validation_loss"] < result["validation_loss_before"]
     assert result["new_parameters"] > 0
     assert (result["base"], result["snapshot"], result["method"]) == ("dir:tiny", str(data), "lora")
-    assert {"base", "tuned"} == set(run.samples[0][2])
+    assert (run.samples[0][0], set(run.samples[0][2])) == (0, {"base"})  # asked before anything is learned
+    assert {"base", "tuned"} == set(run.samples[-1][2])
+
+
+def test_answers_are_given_now_and_then_and_by_what_is_kept(run, data):
+    result = task(data, batch_size=1, epochs=6, patience=0).do(run)
+    looks = [step for step, metrics in run.logged if step and "validation_loss" in metrics]
+    assert len(looks) == 6
+    given = list(dict.fromkeys(step for step, _, answers in run.samples if "tuned" in answers))
+    assert given[-1] == result["best_step"]
+    on_the_way = [step for step in given if step in looks]
+    assert all(later - before >= STEPS_BETWEEN_ANSWERS for before, later in pairwise([0, *on_the_way[:-1]]))
+    assert len(given) - answer_rounds(looks) in (0, 1)  # one more where the best look was not the last
 
 
 def test_a_run_on_a_run_goes_on_from_its_adapter(run, data, monkeypatch, tiny_weights):
