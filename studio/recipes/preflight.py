@@ -54,6 +54,7 @@ COUNTED_AT_ONCE = 2000  # records that a page may wait for
 _SPARE = 0.5e9  # bytes of disk that have to stay free
 _FEWEST_LOOKS, _STEPS_PER_LOOK = 4, 5  # as studio/training/sft.py has them
 _SPEED_OF_A_CORE = {2: 90e9, 4: 22e9}  # operations a second in training, by the bytes of a number
+_SPREADS = 200_000_000  # bytes that the C allocator comes to hold in a whole run beyond what it held after 20 steps
 _FORGIVEN = 0.7  # a rule of thumb has to be so far above what is there before it stops a run
 
 
@@ -374,6 +375,8 @@ class _Look:
         where = _where(place)
         if trial is not None and trial.is_gpu == place.is_gpu:
             need, confidence, why = trial.peak_bytes, "measured", "The peak of a dry run of this configuration here."
+            if not trial.is_gpu:
+                need, why = need + _SPREADS, f"{why[:-1]}, and {_gb(_SPREADS)} that a whole run may spread by."
         else:
             need, confidence, why = wants.memory, "rough", "A rule of thumb from the shapes of the model and the batch."
         words = f"{_gb(need)} at the peak, of {_gb(place.total)} in {where}"
