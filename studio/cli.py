@@ -520,16 +520,8 @@ def models_check(open_workspace: _Open, /, ref: str, as_json: bool, **flags: Any
 
     In bfloat16 rounding may make answers differ: that is told, and is no failure. A different prompt is.
     """
-    task = fill_in(RoundTrip, {"model": ref, **{name: value for name, value in flags.items() if value is not None}})
-    workspace = open_workspace()
-    job = workspace.queue(task, author="owner")
-    job = run_here(workspace.store, workspace.path, workspace.settings, job.id, tell=Progress(workspace, tell))
-    if job.state != "done" or job.result is None:
-        _report(workspace, job, as_json)
-        return
-    told = " ".join(filter(None, (job.result[name] for name in ("sentence", "not_merged"))))
-    print(json.dumps(job.result) if as_json else told)
-    if not job.result["same"] and (task.dtype == "float32" or not job.result["same_prompts"]):
+    found = _found_of(open_workspace, RoundTrip, ref, flags, ("sentence", "not_merged"), as_json)
+    if found and not found["same"] and (found["dtype"] == "float32" or not found["same_prompts"]):
         sys.exit(1)
 
 
@@ -540,14 +532,23 @@ def models_check(open_workspace: _Open, /, ref: str, as_json: bool, **flags: Any
 @click.pass_obj
 def models_judge(open_workspace: _Open, /, ref: str, as_json: bool, **flags: Any) -> None:
     """Hold a tuned model against its base: test records, wins and losses, what it forgot, and a recommendation."""
-    task = fill_in(Verdict, {"model": ref, **{name: value for name, value in flags.items() if value is not None}})
+    _found_of(open_workspace, Verdict, ref, flags, ("sentence", "reason"), as_json)
+
+
+def _found_of(
+    open_workspace: _Open, kind: type[Task], ref: str, flags: dict[str, Any], told: Sequence[str], as_json: bool
+) -> dict[str, Any]:
+    """Have a model looked at here and now, and print what `told` names of the result, or all of it; empty where it did not
+    get there, which is told, too."""
+    task = fill_in(kind, {"model": ref, **{name: value for name, value in flags.items() if value is not None}})
     workspace = open_workspace()
     job = workspace.queue(task, author="owner")
     job = run_here(workspace.store, workspace.path, workspace.settings, job.id, tell=Progress(workspace, tell))
     if job.state != "done" or job.result is None:
         _report(workspace, job, as_json)
-        return
-    print(json.dumps(job.result) if as_json else f"{job.result['sentence']} {job.result['reason']}")
+        return {}
+    print(json.dumps(job.result) if as_json else " ".join(filter(None, (job.result[name] for name in told))))
+    return job.result
 
 
 @ladder.command("recipes")

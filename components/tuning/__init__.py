@@ -29,7 +29,7 @@ from components.tuning.on_screen import OnScreen
 from components.tuning.past import Past
 from components.tuning.serve import serve
 from components.tuning.telling import Telling
-from components.tuning.verdict import Judgement
+from components.tuning.verdict import VerdictCard
 from studio.errors import InputError, StudioError
 from studio.jobs import Figures, again, run_folder, task_from
 from studio.jobs.checkpoints import Checkpoints
@@ -66,7 +66,7 @@ def build(workspace: Workspace) -> TuningWidgets:
     page = _Page(workspace, telling)
     _wire_start(page, start)
     _wire_run(page)
-    _wire_judgement(page)
+    _wire_verdict(page)
     _wire_past(page)
     serve(workspace)
     return TuningWidgets(
@@ -101,7 +101,7 @@ class _Page:
             self._lay_out_before()
         verdicts = Verdicts(workspace.store)
         self.screen = OnScreen(workspace, figures)
-        self.judgement = Judgement(workspace, figures, verdicts)
+        self.verdict = VerdictCard(workspace, figures, verdicts)
         self.past = Past(workspace, figures, verdicts)
 
     def _lay_out_repeat(self) -> None:
@@ -138,12 +138,12 @@ class _Page:
 
     @property
     def run_inputs(self) -> list[Any]:
-        return [*self.screen.inputs, *self.judgement.inputs, *self.past.inputs]
+        return [*self.screen.inputs, *self.verdict.inputs, *self.past.inputs]
 
     @property
     def run_outputs(self) -> list[Any]:
         """The run on screen and everything below it: what `show` returns."""
-        return [*self.screen.outputs, *self.judgement.outputs, *self.past.outputs, self.measuring]
+        return [*self.screen.outputs, *self.verdict.outputs, *self.past.outputs, self.measuring]
 
     @property
     def again_inputs(self) -> list[Any]:
@@ -174,8 +174,8 @@ class _Page:
         painted: str,
         *of_past: str,
     ) -> list[Any]:
-        screen, judgement = self.screen.show(run, smoothing, look, offered), self.judgement.show(run, painted)
-        return [*screen, *judgement, *self.past.show(jobs, run, *of_past), self._measuring()]
+        screen, verdict = self.screen.show(run, smoothing, look, offered), self.verdict.show(run, painted)
+        return [*screen, *verdict, *self.past.show(jobs, run, *of_past), self._measuring()]
 
     def again(
         self, run: str, key: str, offered: str, method: str, data: str | None, base: str | None, *of_run: Any
@@ -311,11 +311,11 @@ class _Page:
         return self.show(run, *of_run)
 
     def judge(self, request: gr.Request, run: str, *of_run: Any) -> list[Any]:
-        self.judgement.start(run, user_of(request))
+        self.verdict.start(run, user_of(request))
         return self.show(run, *of_run)
 
     def check_same(self, request: gr.Request, run: str, *of_run: Any) -> list[Any]:
-        self.judgement.check_same(run, user_of(request))
+        self.verdict.check_same(run, user_of(request))
         return self.show(run, *of_run)
 
     def order(self, event: gr.EventData, request: gr.Request, run: str, *of_run: Any) -> list[Any]:
@@ -416,22 +416,22 @@ def _wire_run(page: _Page) -> None:
     )
 
 
-def _wire_judgement(page: _Page) -> None:
-    judgement = page.judgement
+def _wire_verdict(page: _Page) -> None:
+    verdict = page.verdict
     given = [page.shown, *page.run_inputs]
-    judgement.judge.click(handler(page.judge), given, page.run_outputs, api_name="judge_run", **_QUIET)
-    judgement.check.click(handler(page.check_same), given, page.run_outputs, api_name="check_same", **_QUIET)
-    judgement.by.input(
-        handler(judgement.first_of),
-        [page.shown, judgement.by],
-        judgement.text_outputs,
+    verdict.judge.click(handler(page.judge), given, page.run_outputs, api_name="judge_run", **_QUIET)
+    verdict.check.click(handler(page.check_same), given, page.run_outputs, api_name="check_same", **_QUIET)
+    verdict.by.input(
+        handler(verdict.first_of),
+        [page.shown, verdict.by],
+        verdict.text_outputs,
         api_name="sift_verdict",
         **_QUIET,
     )
-    judgement.more.click(
-        handler(judgement.more_of),
-        [page.shown, judgement.by, judgement.count],
-        judgement.text_outputs,
+    verdict.more.click(
+        handler(verdict.more_of),
+        [page.shown, verdict.by, verdict.count],
+        verdict.text_outputs,
         api_name="more_of_verdict",
         **_QUIET,
     )

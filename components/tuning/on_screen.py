@@ -110,7 +110,7 @@ class OnScreen:
 
     def show(self, run: str, smoothing: float, look: str | None, offered: str) -> list[Any]:
         """The run as its rows say it is now; for one that is not there a sentence and no button. Does not raise."""
-        if not run.isdigit():
+        if not run_number(run):
             return [gr.Column(visible=False), *[gr.skip()] * (len(self.outputs) - 1)]
         try:
             job = self._job(run)
@@ -136,14 +136,15 @@ class OnScreen:
 
     def redraw(self, run: str, smoothing: float) -> str:
         """The curves alone, when only the smoothing moved."""
-        if not run.isdigit():
+        if not run_number(run):
             return ""
         job = self._job(run)
         return self._curves(job, self.figures.of(job.id), smoothing)
 
     def answers_at(self, run: str, look: str | None) -> str:
         """The answers alone, when only the look is another."""
-        return _samples(self.figures.looks(int(run)), look) if run.isdigit() else ""
+        number = run_number(run)
+        return _samples(self.figures.looks(number), look) if number else ""
 
     def act(self, run: str, action: str, by: str) -> Job:
         return act_on(self.workspace, run, action, by=by)
@@ -164,12 +165,12 @@ class OnScreen:
 
     def job(self, run: str) -> Job:
         """The run that is shown; raises InputError when none is."""
-        if not run.isdigit():
+        if not run_number(run):
             raise InputError("No run is chosen. Choose one in the table of runs.")
         return self._job(run)
 
     def _job(self, run: str) -> Job:
-        job = self.store.job(int(run))
+        job = self.store.job(run_number(run))
         if not is_tuning(job):
             raise InputError(f"Run {job.id} is no tuning run: {job.title}. The Jobs page shows it.")
         return job
@@ -189,12 +190,17 @@ class OnScreen:
         if now == offered:
             return [gr.skip(), gr.skip(), _samples(looks, look)]
         same_run = offered.partition(":")[0] == str(job.id)
-        kept = look if same_run and look and look.isdigit() and int(look) in looks else NEWEST
+        kept = look if same_run and look and look.isdecimal() and int(look) in looks else NEWEST
         losses = curves.over_steps.get("validation_loss", {})
         steps = [(_look_words(step, losses.get(step)), str(step)) for step in reversed(looks)]
         choices = [("Newest look", NEWEST), *steps]
         listed = gr.Dropdown(choices=choices, value=kept, visible=len(looks) > 1)
         return [listed, now, _samples(looks, kept)]
+
+
+def run_number(run: str) -> int:
+    """The number of a run as the page knows it; 0 for what is none. It may come from an address that somebody typed."""
+    return int(run) if run.isdecimal() and len(run) < 10 else 0
 
 
 def run_curves(job: Job, curves: Curves, smoothing: float) -> str:
@@ -269,5 +275,5 @@ def _look_words(step: int, loss: float | None) -> str:
 def _samples(looks: Looks, look: str | None) -> str:
     if not looks:
         return ""
-    step = int(look) if look and look.isdigit() and int(look) in looks else max(looks)
+    step = int(look) if look and look.isdecimal() and int(look) in looks else max(looks)
     return samples(looks[step], _SAMPLES, ("base", "Base"), ("tuned", "Tuned, step"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,9 +12,11 @@ import gradio as gr
 from components.frame import card, chip, duration, markup, notice, section
 from components.picking import pick_list, pressed, rows_to_pick, rows_to_read
 from components.running import state_chip
+from components.tuning.on_screen import run_number
 from components.tuning.pictures import Line, line_chart, sparkline
 from components.tuning.verdict import verdict_chip
 from studio.errors import InputError, StudioError
+from studio.evaluation.recommendation import Outcome
 from studio.jobs import Figures, legal_actions, perform
 from studio.recipes.tuning_state import differences, gain, is_tuning, method_named
 from studio.recipes.verdict_state import Verdicts
@@ -118,12 +120,12 @@ class Past:
         waiting = self.store.waiting_jobs("train")
         outcomes = self.verdicts.outcomes()
         now = str(hash(tuple((*_as_listed(job), outcomes.get(str(job.id))) for job in jobs)))
-        rows = [gr.skip(), gr.skip()] if now == painted else [self._list(jobs, run), now]
+        rows = [gr.skip(), gr.skip()] if now == painted else [self._list(jobs, run, outcomes), now]
         return [gr.Column(visible=bool(waiting)), self._queue(waiting), *rows, *self.compare(ticked, measure)]
 
     # -- the list -----------------------------------------------------------------------------------------------
 
-    def _list(self, jobs: Sequence[Job], run: str) -> str:
+    def _list(self, jobs: Sequence[Job], run: str, outcomes: Mapping[str, Outcome]) -> str:
         if not jobs:
             return '<p class="quiet">No runs yet. Start one above: the snapshot and the model are already chosen.</p>'
         head = (
@@ -139,12 +141,12 @@ class Past:
             "Started",
         )
         widths = ("70px", "96px", "112px", "", "92px", "104px", "118px", "116px", "84px", "112px")
-        rows = [(job.id, self._cells(job)) for job in jobs]
+        rows = [(job.id, self._cells(job, outcomes.get(str(job.id)))) for job in jobs]
         listed = rows_to_pick("Runs", head, rows, current=run, widths=widths, can_tick=True)
         hint = '<p class="quiet">Tick two or more runs to compare them.</p>' if len(jobs) > 1 else ""
         return f'<div class="framed">{listed}</div>{hint}'
 
-    def _cells(self, job: Job) -> tuple[str, ...]:
+    def _cells(self, job: Job, outcome: Outcome | None) -> tuple[str, ...]:
         before, after = gain(job)
         change = f"{before:.2f} → {after:.2f}" if before is not None and after is not None else "–"
         base, data = str(job.task["base"]), str(job.task["data"])
@@ -158,7 +160,7 @@ class Past:
             html.escape(str(job.task.get("effort", ""))),
             self._spark(job),
             change,
-            verdict_chip(self.verdicts.outcomes().get(str(job.id))),
+            verdict_chip(outcome),
             duration(job.took) if job.took and not job.is_active else "–",
             datetime.fromtimestamp(job.created_at).strftime("%d %b, %H:%M"),
         )
@@ -181,7 +183,7 @@ class Past:
     def _ticked(self, ticked: str) -> list[Job]:
         """The runs of these numbers, oldest first. The numbers come from the page: what is no tuning run is left out."""
         found = []
-        for number in sorted({int(n) for n in ticked.split() if n.isdecimal()})[:_MOST_COMPARED]:
+        for number in sorted(set(filter(None, map(run_number, ticked.split()))))[:_MOST_COMPARED]:
             try:
                 job = self.store.job(number)
             except StudioError:

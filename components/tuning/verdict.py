@@ -16,13 +16,14 @@ import gradio as gr
 from components.frame import Tone, actions, card, chip, markup, notice, section
 from components.picking import rows_to_read
 from components.running import run_bar
+from components.tuning.on_screen import run_number
 from studio.errors import InputError, StudioError
 from studio.evaluation.recommendation import OUTCOMES, Outcome
-from studio.jobs import Figures, run_folder, task_from, task_kinds
+from studio.jobs import Figures, run_folder
+from studio.recipes.round_trip import RoundTrip
 from studio.recipes.tuning_state import is_tuning
 from studio.recipes.verdict import Verdict
 from studio.recipes.verdict_state import (
-    ROUND_TRIP,
     Answered,
     Figure,
     Verdicts,
@@ -37,7 +38,7 @@ from studio.store import Job
 from studio.tasks import Task
 from studio.workspace import Workspace
 
-__all__ = ["Judgement", "verdict_chip"]
+__all__ = ["VerdictCard", "verdict_chip"]
 
 _AT_ONCE = 10
 _TONES: dict[Outcome, Tone] = {"use": "good", "not_yet": "caution", "do_not": "bad", "cannot_tell": ""}
@@ -52,7 +53,7 @@ def verdict_chip(outcome: Outcome | None) -> str:
     return "–" if outcome is None else chip(OUTCOMES[outcome], _TONES[outcome])
 
 
-class Judgement:
+class VerdictCard:
     """The card. `show(run, painted)` returns the values of `outputs`."""
 
     def __init__(self, workspace: Workspace, found: Figures, verdicts: Verdicts) -> None:
@@ -103,32 +104,33 @@ class Judgement:
             job = None
         if job is None or not self._has_a_say(job):
             return [gr.Column(visible=False), *[gr.skip()] * (len(self.outputs) - 1)]
-        try:
-            return self._shown(job, painted)
-        except StudioError as error:
-            hidden = [gr.Button(visible=False), gr.Row(visible=False), "", gr.Button(visible=False)]
-            rest = ["", gr.Column(visible=False), *[gr.skip()] * (len(self.outputs) - 9)]
-            return [gr.Column(visible=True), notice(str(error), "bad"), "", *hidden, *rest]
+        return self._shown(job, painted)
 
     def _has_a_say(self, job: Job) -> bool:
         return job.state == "done" or (not job.is_over and Verdict.kind in self.store.followers(job.id))
 
     def _shown(self, job: Job, painted: str) -> list[Any]:
         newest, judged = self.verdicts.newest(job.id), self.verdicts.judged(job.id)
-        is_new = newest is None or newest.state in ("failed", "lost")
+        now = f"{judged.id}:{judged.attempt}" if judged is not None else f"{job.id}:"
+        texts: Sequence[Answered] = ()
+        ruling, gone = _ruling(judged) if judged is not None else "", ""
+        if judged is not None and now != painted:
+            try:
+                texts = self._texts(judged)
+            except StudioError as error:
+                gone, now = notice(str(error), "bad"), ""
+        can_ask = newest is None or newest.state in ("failed", "lost") or (bool(gone) and newest.is_over)
         frame = [
             gr.Column(visible=True),
-            _ruling(judged) if judged is not None else "",
+            ruling + gone,
             self._going(job, newest),
-            gr.Button(visible=job.state == "done" and is_new),
+            gr.Button(visible=job.state == "done" and can_ask),
             *self._same(job),
         ]
-        now = f"{judged.id}:{judged.attempt}" if judged is not None else f"{job.id}:"
-        if now == painted:
+        if now and now == painted:
             return [*frame, *[gr.skip()] * (len(self.outputs) - len(frame))]
-        if judged is None:
+        if judged is None or gone:
             return [*frame, now, gr.Column(visible=False), *[gr.skip()] * (len(self.outputs) - len(frame) - 2)]
-        texts = self._texts(judged)
         first = next((by for by in _SIFTS if sift(texts, by)), "better")
         result: Mapping[str, Any] = judged.result or {}
         return [
@@ -170,7 +172,7 @@ class Judgement:
 
     def _same(self, job: Job) -> list[Any]:
         """The row about answers outside of the studio."""
-        if job.state != "done" or ROUND_TRIP not in task_kinds():
+        if job.state != "done":
             return [gr.Row(visible=False), "", gr.Button(visible=False)]
         check = self.verdicts.round_trip(job.id)
         if check is None:
@@ -187,23 +189,26 @@ class Judgement:
 
     def start(self, run: str, by: str) -> Job:
         """Queue a verdict on the run; a double click queues one."""
-        return self._queue(Verdict(model=ModelRef.of_run(self._job(run).id)), run, by)
+        number = self._job(run).id
+        return self._queue(Verdict(model=ModelRef.of_run(number)), number, by)
 
     def check_same(self, run: str, by: str) -> Job:
         """Queue the check whether it answers the same everywhere; a double click queues one."""
-        return self._queue(task_from(ROUND_TRIP, {"model": str(ModelRef.of_run(self._job(run).id))}), run, by)
+        number = self._job(run).id
+        return self._queue(RoundTrip(model=ModelRef.of_run(number)), number, by)
 
-    def _queue(self, task: Task, run: str, by: str) -> Job:
-        before = self.verdicts.jobs(task.kind, int(run))
+    def _queue(self, task: Task, run: int, by: str) -> Job:
+        before = self.verdicts.jobs(task.kind, run)
         if before and not before[0].is_over:
             return before[0]
-        # Two clicks at the same moment see the same jobs, and so have the same key.
-        return self.workspace.queue(task, author=by, client_key=f"{task.kind} {len(before)} of run {run}")
+        # Two clicks at the same moment see the same newest job, and so have the same key.
+        last = before[0].id if before else 0
+        return self.workspace.queue(task, author=by, client_key=f"{task.kind} of run {run} after {last}")
 
     def _job(self, run: str) -> Job:
-        if not run.isdigit():
+        if not (number := run_number(run)):
             raise InputError("No run is chosen. Choose one in the table of runs.")
-        job = self.store.job(int(run))
+        job = self.store.job(number)
         if not is_tuning(job):
             raise InputError(f"Run {job.id} is no tuning run: {job.title}. The Jobs page shows it.")
         return job
@@ -225,7 +230,7 @@ def _ruling(job: Job) -> str:
     result: Mapping[str, Any] = job.result or {}
     outcome: Outcome = result["outcome"]
     return (
-        f'<div class="judgement" data-tone="{_TONES[outcome]}"><span class="mark" aria-hidden="true">'
+        f'<div class="ruling" data-tone="{_TONES[outcome]}"><span class="mark" aria-hidden="true">'
         f"{_MARKS[outcome]}</span><div><p class='sentence'>{html.escape(result['sentence'])}</p>"
         f"<p>{html.escape(result['reason'])}</p></div></div>"
     )
@@ -263,6 +268,8 @@ def _notes(result: Mapping[str, Any]) -> str:
     ]
     if evaluation := result.get("evaluation"):
         said.append(f"Answers on {evaluation}.")
+    if asked := result.get("asked_in_training"):
+        said.append(f"{asked} more ask what a training record asks as well, and stay out.")
     if left := result.get("left_out"):
         said.append(f"{left} cannot be read whole by the model and stay out.")
     if refused := result.get("refused"):

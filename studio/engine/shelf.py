@@ -18,14 +18,13 @@ from typing import Any
 import psutil
 import torch
 from peft import PeftConfig, PeftModel
-from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
 from studio.errors import ModelError
 from studio.models import Weights
 from studio.models.exporting import merge_refusal
 from studio.models.files import weight_files
-from studio.models.merging import merged
+from studio.models.merging import UNREADABLE, first_line, merged, misfit, unreadable
 from studio.processes import give_memory_back
 from studio.training.beginnings import BEGINNINGS, Beginning, Prefixed, read_beginning
 from studio.training.loading import load_base, load_tokenizer
@@ -35,8 +34,6 @@ __all__ = ["Shelf", "Tokenizers"]
 
 _ADAPTERS = 8
 _TOKENIZERS = 4
-# What transformers, peft and safetensors raise for files that are missing, torn or of another shape.
-_UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, SafetensorError)
 
 
 class Tokenizers:
@@ -130,11 +127,8 @@ class Shelf:
     def _read_base(self, weights: Weights) -> Any:
         try:
             model = load_base(weights, self.dtype)
-        except _UNREADABLE as error:
-            raise ModelError(
-                f"The weights of {weights.ref} in {weights.base} cannot be loaded ({_first_line(error)}). "
-                "Check that its files are complete, or choose another model."
-            ) from error
+        except UNREADABLE as error:
+            raise unreadable(weights, error) from error
         model.requires_grad_(False)
         return pack(model)
 
@@ -146,18 +140,18 @@ class Shelf:
         else:
             try:
                 model = PeftModel.from_pretrained(load_base(weights, torch.float32), str(weights.adapter))
-            except _UNREADABLE as error:
-                raise _misfit(weights, error) from error
+            except UNREADABLE as error:
+                raise misfit(weights, error) from error
         model.requires_grad_(False)
-        return pack(model.to(self.dtype).eval())
+        return pack(model.to(self.device, self.dtype).eval())
 
     def _beginning(self, base: _Base, weights: Weights) -> Beginning:
         assert weights.adapter is not None
         if weights.key not in base.beginnings:
             try:
                 base.beginnings[weights.key] = read_beginning(weights.adapter, _causal(base.model))
-            except _UNREADABLE as error:
-                raise _misfit(weights, error) from error
+            except UNREADABLE as error:
+                raise misfit(weights, error) from error
             while len(base.beginnings) > _ADAPTERS:
                 base.beginnings.popitem(last=False)
         base.beginnings.move_to_end(weights.key)
@@ -174,9 +168,9 @@ class Shelf:
                 base.model.load_adapter(str(adapter), **settings)
             else:
                 base.model = PeftModel.from_pretrained(base.model, str(adapter), **settings)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             self.clear()  # a half-loaded adapter would leave traces in the base
-            raise _misfit(weights, error) from error
+            raise misfit(weights, error) from error
         base.model.eval()
         base.adapters[weights.key] = adapter
         while len(base.adapters) > _ADAPTERS:
@@ -188,9 +182,9 @@ class Shelf:
 def _read_tokenizer(weights: Weights) -> PreTrainedTokenizerBase:
     try:
         return load_tokenizer(weights)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ModelError(
-            f"The tokenizer of {weights.ref} cannot be loaded from {weights.base} ({_first_line(error)}). "
+            f"The tokenizer of {weights.ref} cannot be loaded from {weights.base} ({first_line(error)}). "
             "Copy the whole model folder again."
         ) from error
 
@@ -211,13 +205,6 @@ def _causal(model: Any) -> Any:
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
-def _misfit(weights: Weights, error: Exception) -> ModelError:
-    return ModelError(
-        f"The adapter of {weights.ref} does not fit {weights.base.name} ({_first_line(error)}). "
-        "Check that its files are complete and that it was trained on this base."
-    )
-
-
 def _refuse_if_too_big(weights: Weights, device: torch.device) -> None:
     if device.type != "cpu":
         return  # CUDA says so itself, in the same sentence
@@ -228,7 +215,3 @@ def _refuse_if_too_big(weights: Weights, device: torch.device) -> None:
             f"{weights.ref} needs {need:.1f} GB of memory but {free:.1f} GB are free. "
             "Cancel a running job or choose a smaller base."
         )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -34,7 +34,7 @@ OUTCOMES: dict[Outcome, str] = {
 }
 
 TEST_RECORDS = "test records"
-FEWEST = 20  # held-out items
+FEWEST = 20  # held-out items, or records of a loss
 FEWEST_GENERAL = 50  # general questions
 _SURE = 0.05  # two-sided p of a sign test
 _FORGOTTEN = 0.1  # of the general questions: a clear loss of fewer is told and decides nothing
@@ -47,7 +47,7 @@ Standing = Literal["better", "worse", "same"]
 @dataclass(frozen=True)
 class Tally:
     """Two models on the same items: how many answers are better, worse, or the same, the mean scores, and the mean
-    difference. None without items."""
+    difference."""
 
     better: int
     worse: int
@@ -107,9 +107,12 @@ def recommend(
     """What to do with a tuned model.
 
     `answers` are on the held-out items and `general` on questions that tuning was not about, right (1) or not (0).
-    `loss` is the change in nats per learned token, lower being better. `on` is what the held-out items are called
-    ("test records"), `held_out` how many there are, `measure` what scores them.
+    `loss` is the change in nats per learned token, lower being better; it may stand on other records than `answers` do,
+    and on fewer than `FEWEST` it decides nothing either. `on` is what the held-out items are called ("test records"),
+    `held_out` how many there are, `measure` what scores them.
     """
+    if loss is not None and loss.n < FEWEST:
+        loss = None
     if general is not None and _has_forgotten(general):
         return _forgot(general, answers if held_out >= FEWEST else None, on)
     if answers is None or held_out < FEWEST:

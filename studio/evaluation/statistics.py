@@ -32,6 +32,7 @@ __all__ = [
 
 _RESAMPLES = 9999
 _EQUAL = 1e-12  # 2/3 - 1/3 and 1/3 - 0 differ in their last bit; that is no spread to resample
+_DRAWN_AT_ONCE = 2**20  # places: some 25 MB, where all resamples of 5,000 items would take a gigabyte
 _SEED = 20_240_711  # fixed, so that the same answers always give the same interval
 
 
@@ -96,10 +97,7 @@ def grouped_mean(values: Sequence[float], groups: Sequence[Hashable]) -> Interva
     if len(places) < 2 or np.ptp(sums / sizes) < _EQUAL:
         edge = wilson(round(mean * len(places)), len(places))
         return Interval(mean, min(edge.low, mean), max(edge.high, mean), len(values))
-    drawn = np.random.default_rng(_SEED).integers(len(places), size=(_RESAMPLES, len(places)))
-    means = sums[drawn].sum(1) / sizes[drawn].sum(1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(mean, float(low), float(high), len(values))
+    return Interval(mean, *_resampled_ratio(sums, sizes), len(values))
 
 
 def paired_difference(before: Sequence[float], after: Sequence[float]) -> Interval:
@@ -160,10 +158,7 @@ def weighted_difference(before: Sequence[float], after: Sequence[float], weights
     difference, sizes = _differences(before, after), np.asarray(weights, dtype=float)
     if len(sizes) != len(difference) or (sizes <= 0).any():
         raise InputError(f"{len(difference)} items need as many weights above 0, not {len(sizes)}.")
-    drawn = np.random.default_rng(_SEED).integers(len(sizes), size=(_RESAMPLES, len(sizes)))
-    means = difference[drawn].sum(1) / sizes[drawn].sum(1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(difference.sum() / sizes.sum()), float(low), float(high), len(sizes))
+    return Interval(float(difference.sum() / sizes.sum()), *_resampled_ratio(difference, sizes), len(sizes))
 
 
 def real_mean(values: Sequence[float]) -> Interval:
@@ -197,6 +192,18 @@ def _differences(before: Sequence[float], after: Sequence[float]) -> np.ndarray:
     if len(before) < 2:
         raise InputError(f"A difference over {len(before)} items has no interval. Measure at least 2 items.")
     return np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
+
+
+def _resampled_ratio(sums: np.ndarray, sizes: np.ndarray) -> tuple[float, float]:
+    """95 % percentile interval of sum(sums) / sum(sizes), drawing the units that both are of."""
+    rng, units, ratios = np.random.default_rng(_SEED), len(sizes), np.empty(_RESAMPLES)
+    at_once = max(1, _DRAWN_AT_ONCE // units)
+    for start in range(0, _RESAMPLES, at_once):
+        part = ratios[start : start + at_once]
+        drawn = rng.integers(units, size=(len(part), units))
+        part[:] = sums[drawn].sum(1) / sizes[drawn].sum(1)
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def _bootstrap(values: np.ndarray) -> tuple[float, float]:

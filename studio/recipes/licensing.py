@@ -7,10 +7,10 @@ those that single records name are read with the files: by the pre-flight, and b
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from studio.errors import InputError
+from studio.errors import InputError, StudioError
 from studio.models import Weights
 from studio.models.catalogue import catalogue
 from studio.models.licences import Gate, Source, Use, gate, licence_on_card
@@ -18,7 +18,9 @@ from studio.models.lineage import lineage
 from studio.specs import ModelRef
 from studio.store import Snapshot, Store
 
-__all__ = ["hold_licences", "licence_gate", "licences_of", "refusal_of"]
+__all__ = ["Named", "hold_licences", "licence_gate", "licences_of", "refusal_of"]
+
+Named = Callable[[Snapshot], Mapping[str, int]]  # how many rows of a dataset name which licence, see `licences_of`
 
 
 def licence_gate(
@@ -28,26 +30,36 @@ def licence_gate(
     use: Use,
     *,
     weights: Weights | None = None,
-    rows: Mapping[str, int] | None = None,
+    named: Named | None = None,
 ) -> Gate:
-    """Whether a model made from these may be used so. `weights` where they can be read; `rows` counts the licences that
-    rows name themselves, see `licences_of`."""
-    sources: dict[str, Source] = {}
+    """Whether a model made from these may be used so: from the first base, from all data that the runs behind this one
+    learned from, and from the snapshot. `weights` where they can be read, and `named` where rows can."""
+    sources: list[Source] = []
     first = str(base)
     for step in lineage(store, first):
         if step.snapshot:
-            sources[str(step.snapshot.ref)] = Source(str(step.snapshot.ref), step.snapshot.licence)
+            sources += _of_data(step.snapshot, named)
+        elif step.model.snapshot:
+            sources.append(Source(step.model.snapshot, ""))
         first = step.model.base
-    named = weights.licence if weights is not None else ""
-    if weights is not None and not named:
-        named = licence_on_card(weights.base)
-    sources[first] = Source(first, named or _listed(first))
-    own = dict(rows or {"": snapshot.rows})
+    told = (weights.licence or licence_on_card(weights.base)) if weights is not None else ""
+    sources.append(Source(first, told or _listed(first)))
+    sources += _of_data(snapshot, named)
+    return gate(list(dict.fromkeys(sources)), use)
+
+
+def _of_data(snapshot: Snapshot, named: Named | None) -> Iterator[Source]:
+    """A dataset's own licence, and those that its rows name themselves."""
+    ref, own = str(snapshot.ref), {"": snapshot.rows}
+    if named is not None and snapshot.kind == "data":
+        try:
+            own = dict(named(snapshot)) or own
+        except StudioError:  # of a run further back; what is learned from now was read before
+            yield Source(f"single records of {ref}, which cannot be read any more", "")
     if own.pop("", 0) or snapshot.licence:
-        sources[str(snapshot.ref)] = Source(str(snapshot.ref), snapshot.licence)
+        yield Source(ref, snapshot.licence)
     for name, n in own.items():
-        sources[f"{snapshot.ref}/{name}"] = Source(f"{n:,} record{'s' * (n != 1)} of {snapshot.ref}", name)
-    return gate(list(sources.values()), use)
+        yield Source(f"{n:,} record{'s' * (n != 1)} of {ref}", name)
 
 
 def hold_licences(
@@ -57,10 +69,10 @@ def hold_licences(
     use: Use,
     *,
     weights: Weights | None = None,
-    rows: Mapping[str, int] | None = None,
+    named: Named | None = None,
 ) -> None:
     """Raise InputError when a licence does not allow the use. What nobody knows of a licence stops nothing."""
-    found = licence_gate(store, base, snapshot, use, weights=weights, rows=rows)
+    found = licence_gate(store, base, snapshot, use, weights=weights, named=named)
     if found.verdict == "no":
         raise InputError(refusal_of(found))
 

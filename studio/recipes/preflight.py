@@ -479,7 +479,14 @@ class _Look:
 
     def _gate(self, weights: Weights | None) -> Gate:
         task = self.task
-        return licence_gate(self.store, task.base, self.snapshot, task.use, weights=weights, rows=self.rows.licences)
+        return licence_gate(
+            self.store,
+            task.base,
+            self.snapshot,
+            task.use,
+            weights=weights,
+            named=lambda snapshot: rows_of(self.root, snapshot).licences,
+        )
 
 
 # -- words and arithmetic ---------------------------------------------------------------------------------------------

@@ -127,7 +127,14 @@ class Tuning(Recipe):
         weights = run.weights(self.base)
         rows = run.snapshot(self.data)
         snapshot = run.store.snapshot(self.data)
-        hold_licences(run.store, self.base, snapshot, self.use, weights=weights, rows=licences_of(rows))
+        hold_licences(
+            run.store,
+            self.base,
+            snapshot,
+            self.use,
+            weights=weights,
+            named=lambda one: licences_of(run.snapshot(one.ref)),
+        )
         seen = measured(run.store, self, snapshot, weights)
         training = [(number, row) for number, row in enumerate(rows, 1) if row["split"] == "train"]
         schedule = sft.Schedule(

@@ -25,8 +25,9 @@ from studio.errors import InputError, NotFound, StudioError
 from studio.evaluation import EvaluationItem, Interval, judge, paired_difference, weighted_difference
 from studio.evaluation.metrics import Metric, metric_from
 from studio.evaluation.recommendation import FEWEST, TEST_RECORDS, Tally, recommend, standing, tally
-from studio.instructions import conversation, question
-from studio.prompts.cache import Remembering
+from studio.instructions import conversation, group_hash, question
+from studio.models.lineage import lineage
+from studio.prompts.cache import Remembering, WasKnown
 from studio.prompts.measure import Stopped
 from studio.prompts.trials import check_set, is_about_the_row
 from studio.specs import Message, ModelRef, Sampling, SnapshotRef, user
@@ -94,7 +95,8 @@ class Verdict(Task):
         base = ModelRef(run.store.model(self.model).base)
         snapshot = run.store.model(self.model).snapshot
         there = [row for row in run.snapshot(snapshot) if row.get("split") == "test"]
-        drawn = _drawn(there, self.examples)
+        unseen = _unseen(run, self.model, there)
+        drawn = _drawn(unseen, self.examples)
         try:
             records = _learnable(run, self.model, drawn)
             items = self._items(run, records)
@@ -109,7 +111,8 @@ class Verdict(Task):
             "base": str(base),
             "snapshot": snapshot,
             "evaluation": str(self.evaluation or ""),
-            "test_records": len(there),
+            "test_records": len(unseen),
+            "asked_in_training": len(there) - len(unseen),
             "left_out": len(drawn) - len(records),
         }
 
@@ -227,6 +230,25 @@ def _drawn(rows: Sequence[T], most: int) -> list[T]:
     return [rows[place] for place in sorted(random.Random(0).sample(range(len(rows)), most))]
 
 
+def _unseen(run: Run, model: ModelRef, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those whose question neither the run nor the runs behind it have learned or been checked with. A record keeps its
+    split when its words are edited, so that another one may ask the same from the training split."""
+    learned: set[str] = set()
+    for step in lineage(run.store, str(model)):
+        if step.model.snapshot.startswith("data:"):
+            try:
+                before = run.snapshot(step.model.snapshot)
+            except StudioError as error:
+                run.note(f"{error} So it is not known which questions {step.model.ref} learned from it.")
+                continue
+            learned |= {_asks(row) for row in before if row.get("split") != "test"}
+    return [row for row in rows if _asks(row) not in learned]
+
+
+def _asks(row: Mapping[str, Any]) -> str:
+    return group_hash(str(row["instruction"]), str(row.get("context") or ""))
+
+
 def _learnable(run: Run, model: ModelRef, rows: Sequence[Mapping[str, Any]]) -> list[_Record]:
     """Those that training could have learned: they end with an answer, hold no control token, and fit the window."""
     from studio.training.conversation import encode_example
@@ -318,6 +340,7 @@ class _Said:
     text: str = ""
     was_cut: bool = False
     refusal: str = ""
+    was_known: bool = False  # from before, so that nobody waited for it
 
 
 async def _answered(
@@ -357,7 +380,7 @@ async def _ask(
         asked = [items[place].messages for place in batch]
         said = await _while_wanted(run, _each(backend, asked, sampling))
         found |= dict(zip(batch, said, strict=True))
-        progress.answer(len(batch))
+        progress.answer(said)
     return [found[place] for place in range(len(items))]
 
 
@@ -371,7 +394,10 @@ async def _each(backend: Remembering, asked: Sequence[list[Message]], sampling: 
         if len(asked) == 1:
             return [_Said(refusal=str(error))]
         return [said for one in asked for said in await _each(backend, [one], sampling)]
-    return [_Said(answer.text.strip(), answer.finish == "length") for answer in answers]
+    return [
+        _Said(answer.text.strip(), answer.finish == "length", was_known=isinstance(answer, WasKnown))
+        for answer in answers
+    ]
 
 
 async def _while_wanted(run: Run, asking: Coroutine[Any, Any, T]) -> T:
@@ -389,12 +415,14 @@ async def _while_wanted(run: Run, asking: Coroutine[Any, Any, T]) -> T:
 
 
 class _Progress:
-    """How far it is: records that were read count as answers do. The time left is judged by answers, which take it."""
+    """How far it is: records that were read count as answers do. The time left is judged by the answers that a model had
+    to be asked for: they take it, and those that are known from before do not."""
 
     def __init__(self, run: Run, losses: int, answers: int) -> None:
         self._run, self._losses, self._answers = run, losses, answers
-        self._read = self._done = 0
-        self._since = 0.0
+        self._read = self._done = self._asked = 0
+        self._at = self._seconds = 0.0
+        self._is_loaded = False
 
     def read_one(self) -> bool:
         """Whether to go on."""
@@ -405,12 +433,15 @@ class _Progress:
     def skip_losses(self) -> None:
         self._read = self._losses
 
-    def answer(self, count: int) -> None:
-        now = time.monotonic()
-        self._since = self._since or now  # the first batch also waits for the engine to load
-        pace = (now - self._since) / self._done if self._done else None
-        self._done += count
-        left = {"seconds_left": pace * (self._answers - self._done)} if pace is not None else {}
+    def answer(self, said: Sequence[_Said]) -> None:
+        before, self._at = self._at, time.monotonic()
+        self._done += len(said)
+        asked = sum(not one.was_known for one in said)
+        if asked and self._is_loaded:
+            self._asked += asked
+            self._seconds += self._at - before
+        self._is_loaded = self._is_loaded or bool(asked)  # the first batch that is asked waits for the engine, too
+        left = {"seconds_left": self._seconds / self._asked * (self._answers - self._done)} if self._asked else {}
         self._run.log(self._read + self._done, self._losses + self._answers, **left)
 
 

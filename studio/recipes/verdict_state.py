@@ -14,11 +14,11 @@ from studio.errors import StorageError
 from studio.evaluation import Interval
 from studio.evaluation.recommendation import OUTCOMES, Outcome
 from studio.prompts.verdict import signed
+from studio.recipes.round_trip import RoundTrip
 from studio.recipes.verdict import TEXTS, Verdict
 from studio.store import Job, Store
 
 __all__ = [
-    "ROUND_TRIP",
     "Answered",
     "Figure",
     "Sift",
@@ -31,7 +31,6 @@ __all__ = [
     "sift",
 ]
 
-ROUND_TRIP = "round_trip"  # the kind of the task that checks whether a model answers the same everywhere
 _READ = 500  # jobs back
 
 Sift = Literal["better", "worse", "same"]
@@ -58,7 +57,7 @@ class Verdicts:
 
     def round_trip(self, run: int) -> Job | None:
         """The last check whether a run's model answers the same everywhere."""
-        return self._wanted(ROUND_TRIP, run)
+        return self._wanted(RoundTrip.kind, run)
 
     def outcomes(self) -> Mapping[str, Outcome]:
         """Run ("17") -> what its last finished verdict says."""
@@ -81,7 +80,7 @@ class Verdicts:
                 return
             found: dict[tuple[str, str], list[Job]] = {}
             outcomes: dict[str, Outcome] = {}
-            for job in self._store.jobs(limit=_READ, kinds={Verdict.kind, ROUND_TRIP}):
+            for job in self._store.jobs(limit=_READ, kinds={Verdict.kind, RoundTrip.kind}):
                 about = str(job.task.get("model", ""))
                 found.setdefault((job.kind, about), []).append(job)
                 outcome = outcome_of(job)

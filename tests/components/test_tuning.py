@@ -262,6 +262,14 @@ def test_a_run_that_is_not_there_is_named_and_offers_no_button(screen):
     assert not any(screen.shows(screen.button(w)) for w in ("Pause", "Cancel", "Resume", "Run again"))
 
 
+@pytest.mark.parametrize("number", ["99999999999999999999", "²", "-1", "9" * 5000])
+def test_a_number_that_no_run_can_have_breaks_no_page(screen, number):
+    screen.put("Run on screen", number)
+    screen.beat()
+    screen.put("Runs ticked", f"{number} 1")
+    assert not screen.shows(next(b for b in screen.demo.blocks.values() if b.elem_id == "tuning-run"))
+
+
 def running(screen: TuningScreen, steps: int = 2) -> Job:
     screen.start()
     store = screen.workspace.store

@@ -11,6 +11,7 @@ import pytest
 
 from components.tuning import verdict
 from studio.jobs import run_folder
+from studio.recipes.lora import Lora
 from studio.recipes.verdict import TEXTS
 from studio.recipes.verdict_state import Answered
 from studio.store import Job, model_row
@@ -222,6 +223,30 @@ def test_the_recommendation_is_on_top_and_its_figures_under_it(screen):
     assert not screen.shows(screen.button("Judge this run"))
 
 
+def test_what_training_records_ask_as_well_is_told_to_stay_out(screen):
+    tuned(screen)
+    judged(screen, asked_in_training=2)
+    assert "2 more ask what a training record asks as well, and stay out." in screen.html("Figures of the verdict")
+
+
+def test_the_list_of_runs_reads_the_verdicts_once(screen, project, monkeypatch):
+    tuned(screen)
+    reads: list[int] = []
+    token = type(project.store).state_token
+    monkeypatch.setattr(type(project.store), "state_token", lambda store: reads.append(1) or token(store))
+
+    def drawn() -> int:
+        reads.clear()
+        screen.values[screen._find("Runs painted")] = ""
+        screen.beat()
+        return len(reads)
+
+    few = drawn()
+    for _ in range(5):
+        project.store.queue_job(Lora(base=BASE, data=DATA), author="ann")
+    assert drawn() == few
+
+
 def test_texts_can_be_sifted_and_come_ten_at_a_time(screen):
     tuned(screen)
     judged(screen)
@@ -273,6 +298,11 @@ def test_texts_that_are_gone_are_a_sentence_on_the_page(screen, project):
     verdict._read.cache_clear()
     fresh = TuningScreen(project)
     assert "Judge the run again" in fresh.html("Recommendation")
+    assert fresh.shows(fresh.button("Judge this run"))
+    fresh.do("judge_run")
+    assert project.store.jobs()[0].id == job.id + 1
+    assert f"Job {job.id + 1}" in fresh.html("How far the verdict is")
+    assert not fresh.shows(fresh.button("Judge this run"))
 
 
 def test_a_kind_of_answer_that_there_is_not_is_refused(screen):
@@ -297,13 +327,6 @@ def test_the_list_of_runs_says_what_the_verdict_was(screen, outcome, words):
 # -- same answer everywhere ------------------------------------------------------------------------------------
 
 
-def round_trip_is_there() -> bool:
-    from studio.jobs import task_kinds
-
-    return "round_trip" in task_kinds()
-
-
-@pytest.mark.skipif(not round_trip_is_there(), reason="there is no such task here")
 def test_the_check_of_the_same_answers_is_started_and_told(screen, project):
     tuned(screen)
     assert "Not checked" in screen.html("Same answer everywhere")
@@ -316,12 +339,6 @@ def test_the_check_of_the_same_answers_is_started_and_told(screen, project):
     project.store.finish_job(job.id, 1, "done", result={"sentence": "All 20 answers are the same."})
     screen.beat()
     assert "All 20 answers are the same." in screen.html("Same answer everywhere")
-
-
-def test_nothing_is_offered_that_the_studio_cannot_do(screen, monkeypatch):
-    monkeypatch.setattr("components.tuning.verdict.task_kinds", dict)
-    tuned(screen)
-    assert not screen.shows(screen.button("Check it"))
 
 
 def test_a_verdict_that_was_cancelled_can_be_asked_for_again(screen, project):

@@ -92,6 +92,12 @@ def test_every_method_is_served_as_plain_libraries_answer(shelf, tuned, tiny_wei
         assert answers(model) == expected != unlike
 
 
+def test_what_is_merged_goes_where_the_shelf_is(tuned):
+    elsewhere = Shelf(torch.device("meta"), torch.bfloat16)
+    with elsewhere.model(tuned("ia3")) as model:
+        assert {(str(p.device), p.dtype) for p in model.parameters()} == {("meta", torch.bfloat16)}
+
+
 @pytest.mark.parametrize("kind", HERE)
 def test_every_method_tells_the_probabilities_of_plain_libraries(shelf, tuned, tokenizer, kind):
     weights = tuned(kind)

@@ -103,6 +103,12 @@ def test_below_the_stated_number_nothing_is_decided_whatever_the_figures_say():
     assert advice(answers(FEWEST, 0), general(0), FELL).outcome == "use"
 
 
+def test_the_loss_of_a_few_records_decides_nothing_beside_many_answers():
+    few = Interval(ROSE.value, ROSE.low, ROSE.high, FEWEST - 1)
+    assert advice(answers(30, 25, 5), general(0), ROSE).outcome == "do_not"
+    assert advice(answers(30, 25, 5), general(0), few).outcome == "not_yet"
+
+
 def test_no_test_records_and_a_single_one_say_what_to_do():
     assert advice(None).sentence == "Cannot tell: there are no test records."
     assert "One in ten of new records" in advice(None).reason

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -320,6 +321,17 @@ def test_the_interval_of_a_weighted_difference_holds_the_truth_as_often_as_it_sa
         found = weighted_difference(before.tolist(), after.tolist(), weights.tolist())
         hits += found.low <= -0.4 <= found.high
     assert hits / times > 0.9
+
+
+def test_the_interval_of_thousands_of_records_takes_little_memory():
+    rng = np.random.default_rng(1)
+    weights, before = rng.integers(5, 60, size=2000).astype(float).tolist(), rng.normal(size=2000).tolist()
+    tracemalloc.start()
+    found = weighted_difference(before, [value - 0.5 for value in before], weights)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.low <= found.value <= found.high
+    assert peak < 100e6
 
 
 def test_a_record_without_a_learned_token_has_no_share_of_a_difference():

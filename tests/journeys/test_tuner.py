@@ -67,7 +67,7 @@ def test_1_what_is_in_the_way_is_said_before_the_start(page: Page):
 
 
 def test_2_three_fields_make_a_model(page: Page, store: Store):
-    assert first_model(page, "dir:tiny") <= MOST_FIELDS
+    assert first_model(page, "tiny") <= MOST_FIELDS
     assert newest(store, "lora").state == "done"
 
 
@@ -76,7 +76,7 @@ def test_3_a_verdict_follows_by_itself(page: Page, store: Store):
     tuning = open_tuning(page)
     tuning.get_by_role("row", name=re.compile(rf"run:{run}\b")).click()
     verdict = tuning.locator("#tuning-verdict")
-    expect(verdict.locator(".judgement .sentence")).to_be_visible(timeout=RUN_SECONDS * 1000)
+    expect(verdict.locator(".ruling .sentence")).to_be_visible(timeout=RUN_SECONDS * 1000)
     expect(verdict.get_by_role("table", name="Figures of the verdict")).to_contain_text("Perplexity")
     expect(verdict.get_by_role("radio", name=re.compile(r"The same \(\d+\)"))).to_be_visible()
 

@@ -22,6 +22,7 @@ from studio.errors import InputError, ModelError, StorageError, StudioError, Uns
 from studio.models import Weights, exporting, resolve
 from studio.models.exporting import Exported, Form, export_model
 from studio.models.files import digest
+from studio.models.merging import merged
 from studio.settings import Settings
 from studio.specs import ModelRef, Sampling
 from studio.store import Store
@@ -270,6 +271,14 @@ def test_an_adapter_that_does_not_fit_is_a_sentence(desk):
     with pytest.raises(ModelError, match="The adapter of run:1 does not fit tiny"):
         desk.export("run:1", "out", Form("merged"))
     assert not (desk.path.parent / "out").exists()
+
+
+def test_a_base_that_cannot_be_read_is_not_called_a_misfit_of_the_adapter(desk):
+    desk.put("lora")
+    weights = desk.weights("run:1")
+    (desk.tiny.base / "config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"The weights of run:1 in .*tiny cannot be loaded \("):
+        merged(weights)
 
 
 # -- the command ----------------------------------------------------------------------------------------------------

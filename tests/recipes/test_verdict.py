@@ -16,7 +16,7 @@ from studio.jobs import task_from
 from studio.models import Weights, resolve
 from studio.recipes.lora import Lora
 from studio.recipes.ppo import Ppo
-from studio.recipes.verdict import Verdict, deciding_metric, general_questions, judge_after
+from studio.recipes.verdict import Verdict, _unseen, deciding_metric, general_questions, judge_after
 from studio.recipes.verdict_state import Verdicts, figures, forgotten, outcome_of, read_texts, sift
 from studio.settings import Settings
 from studio.specs import ModelRef
@@ -134,6 +134,27 @@ def test_only_the_test_split_is_asked_and_nothing_that_was_learned_from(place, v
     assert sorted(asked) == sorted(f"What is item {100 + n}?" for n in range(24))
 
 
+def test_a_test_record_that_asks_what_a_training_record_asks_stays_out(place, tiny_lora):
+    edited = {**rows(0, train=1)[0], "instruction": "what is  ITEM 105?"}  # its split stayed when its words changed
+    place.store.freeze(place.root, "data", "gear", [*rows(24), edited], author="ann")
+    result = place.judged(Verdict(model=ModelRef.of_run(place.tuned(tiny_lora).id)), wrong, right)
+    assert (result["test_records"], result["asked_in_training"], result["answers"]["n"]) == (23, 1, 23)
+    assert not any("105" in said.question for said in read_texts(place.root / "runs" / "2") if said.part == "answers")
+
+
+def test_what_the_runs_behind_a_run_learned_stays_out_as_well(place, tiny_lora):
+    older = place.store.freeze(place.root, "data", "older", [{**rows(24)[-1], "split": "validation"}], author="ann")
+    place.freeze(24)
+    first = place.tuned(tiny_lora, snapshot=str(older.ref))
+    second = ModelRef.of_run(place.tuned(tiny_lora, base=f"run:{first.id}").id)
+    run = place.run(Verdict(model=second), wrong, right)
+    test = [row for row in rows(24) if row["split"] == "test"]
+    assert _unseen(run, second, test) == test[:-1]
+    (place.root / older.path).unlink()
+    assert _unseen(run, second, test) == test
+    assert f"it is not known which questions run:{first.id} learned" in run.said[-1]
+
+
 def test_losses_are_per_learned_token_and_those_of_both_models(place, verdict):
     result = place.judged(verdict, wrong, right)
     loss = result["loss"]
@@ -234,6 +255,16 @@ def test_a_second_run_on_the_same_base_asks_that_base_nothing_again(place, verdi
     place.judged(verdict, wrong, right)
     place.judged(Verdict(model=ModelRef.of_run(place.tuned(tiny_lora).id)), wrong, right)
     assert place.models[BASE].asked == []
+
+
+def test_answers_that_are_known_from_before_say_nothing_about_the_time_that_is_left(place, verdict, tiny_lora):
+    place.judged(verdict, wrong, right)
+    run = place.run(Verdict(model=ModelRef.of_run(place.tuned(tiny_lora).id)), wrong, right)
+    Verdict(model=ModelRef("run:3")).do(run)
+    of_the_base = 2 * 24 + 24 + 60
+    timed = [step for step, metrics in run.logged if "seconds_left" in metrics]
+    assert timed
+    assert min(timed) > of_the_base
 
 
 # -- what is refused -------------------------------------------------------------------------------------------
