@@ -1,6 +1,6 @@
 """What pages that stand open cost the server: 20 of them at the Tuning tab beside a run that takes two steps a second.
 
-Each does what a browser does there: one tick of the page's timer every two seconds, outside the queue, and whenever
+Each does what a browser does there: one tick of the page's timer every three seconds, outside the queue, and whenever
 that says that something moved, the refresh of the open tab. The figure is the server's CPU time, its own and that of
 its threads, over the wall time, as a share of one core; before that, the same without any page. The bar is 10 %.
 
@@ -26,7 +26,7 @@ from studio.recipes.lora import Lora
 from studio.store import Store, tables
 from tests.fixtures_journeys import start_studio, stop_studio
 
-PAGES, TICK_SECONDS, STEP_SECONDS = 20, 2.0, 0.5
+PAGES, TICK_SECONDS, STEP_SECONDS = 20, 3.0, 0.5
 SECONDS, RUNS = 30.0, 3
 STEPS_BEFORE = 500  # a curve of some length
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
+from gradio.block_function import BlockFunction
+from gradio.state_holder import SessionState
 
 from components import alignment, compare, dataset, jobs, labeling, models, playground, tuning
 from components.alignment import AlignmentWidgets
@@ -76,9 +79,37 @@ def build_app(workspace: Workspace, identify: Identify = owner_only, tabs: Seque
     return app
 
 
+class _Blocks(gr.Blocks):
+    """Leaves outputs that a handler skips alone. Gradio 6 builds each of them anew for the session, as if it had changed:
+    that was most of what an open page cost whenever it looked whether anything had moved."""
+
+    async def postprocess_data(
+        self, block_fn: BlockFunction, predictions: list[Any] | dict[str, Any], state: SessionState | None
+    ) -> list[Any]:
+        outputs = block_fn.outputs
+        if _is_skip(predictions):
+            return [gr.skip()] * len(outputs)
+        if not isinstance(predictions, list | tuple) or not len(predictions) == len(outputs) > 1:
+            return await super().postprocess_data(block_fn, predictions, state)
+        kept = [n for n, value in enumerate(predictions) if not _is_skip(value)]
+        told: list[Any] = [gr.skip()] * len(outputs)
+        if kept:
+            part = copy(block_fn)
+            part.outputs = [outputs[n] for n in kept]
+            values = [predictions[n] for n in kept]
+            done = await super().postprocess_data(part, values if len(kept) > 1 else values[0], state)
+            for n, value in zip(kept, done, strict=True):
+                told[n] = value
+        return told
+
+
+def _is_skip(value: object) -> bool:
+    return isinstance(value, dict) and value == gr.skip()
+
+
 def build_pages(workspace: Workspace, tabs: Sequence[Tab] = TABS) -> gr.Blocks:
     """Every tab under one header."""
-    demo = gr.Blocks(title="Ladder Studio", fill_width=True, delete_cache=(3600, 86400))
+    demo = _Blocks(title="Ladder Studio", fill_width=True, delete_cache=(3600, 86400))
     with demo:
         pulse = header(workspace, [t.id for t in tabs], every_step=[t.id for t in tabs if t.every_step])
         with gr.Tabs(elem_id="tabs", selected=tabs[0].id) as bar:

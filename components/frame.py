@@ -69,9 +69,9 @@ log = logging.getLogger(__name__)
 
 Tone = Literal["", "good", "caution", "bad", "L1", "L2", "L3"]
 
-_TICK_SECONDS = 2.0
+_TICK_SECONDS = 3.0
 _IDLE_TICK_SECONDS = 5.0
-_LOOK_SECONDS = 4.0  # at the figures of a run that takes steps; what starts, ends or waits is seen at the next tick
+_LOOK_SECONDS = 6.0  # at the figures of a run that takes steps; what starts, ends or waits is seen at the next tick
 _TOAST_SECONDS = 3
 _ERROR_SECONDS = 8
 

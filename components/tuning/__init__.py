@@ -148,7 +148,7 @@ class _Page:
     @property
     def again_inputs(self) -> list[Any]:
         k = self.knobs
-        return [self.shown, self.key, self.offered, k.method, k.data, k.base, *self.run_inputs]
+        return [self.shown, self.key, self.offered, self.moved, k.method, k.data, k.base, *self.run_inputs]
 
     @property
     def again_outputs(self) -> list[Any]:
@@ -178,13 +178,24 @@ class _Page:
         return [*screen, *verdict, *self.past.show(jobs, run, *of_past), self._measuring()]
 
     def again(
-        self, run: str, key: str, offered: str, method: str, data: str | None, base: str | None, *of_run: Any
+        self,
+        run: str,
+        key: str,
+        offered: str,
+        moved: str,
+        method: str,
+        data: str | None,
+        base: str | None,
+        *of_run: Any,
     ) -> list[Any]:
         """The page as the database has it now. Runs outside the queue, so it does not raise. Lists stay as they are
-        while their choices do: a step of a run must not close one that somebody has open."""
+        while their choices do: a step of a run must not close one that somebody has open. What there is to press goes by
+        the states of runs, so it is left alone where the same run is on screen and only took steps since `moved`."""
         try:
+            state_now = self.store.state_token()
             jobs = tuning_runs(self.store)
             run = run or _newest(jobs)
+            moved_now = f"{state_now} {run}"
             there, known = snapshots(self.workspace), bases(self.workspace)
             now = str(hash((*there, *known, self.knobs.weights(base or "") is not None)))
             lists: list[Any] = [gr.skip()] * 3
@@ -196,8 +207,11 @@ class _Page:
                     gr.Dropdown(choices=known, value=learner),
                     self.knobs.method_list(method, learner or ""),
                 ]
-            state = [now, run, key or secrets.token_hex(8), str(self.store.state_token()), self.telling.told(jobs)]
-            return [*lists, *state, *self._shown(jobs, run, *of_run)]
+            state = [now, run, key or secrets.token_hex(8), moved_now, self.telling.told(jobs)]
+            shown = self._shown(jobs, run, *of_run)
+            if moved == moved_now:
+                shown = [gr.skip() if isinstance(part, gr.Button | gr.Column | gr.Row) else part for part in shown]
+            return [*lists, *state, *shown]
         except StudioError:
             return [gr.skip()] * len(self.again_outputs)
 

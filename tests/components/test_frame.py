@@ -197,9 +197,9 @@ def test_nothing_is_sent_when_nothing_moved(workspace: Workspace, pulse: frame.P
 
 
 def test_a_moved_job_beats_for_the_open_tab_only(workspace: Workspace, pulse: frame.Pulse, job: Job):
-    token, _status, _timer, playground, tuning = frame.first_beat(workspace, pulse, "tuning")
+    seen, _status, _timer, playground, tuning = frame.first_beat(workspace, pulse, "tuning")
     assert playground == gr.skip()
-    assert tuning == token
+    assert tuning == seen.partition("|")[0]
 
 
 def test_a_step_beats_where_steps_are_shown_and_a_new_state_everywhere(
@@ -212,6 +212,21 @@ def test_a_step_beats_where_steps_are_shown_and_a_new_state_everywhere(
     assert stepped["tuning"] != before["tuning"]
     workspace.store.finish_job(job.id, job.attempt, "done")
     assert frame.first_beat(workspace, pulse, "playground")[3:] != before["playground"]
+
+
+def test_steps_wait_for_the_next_look_and_a_new_state_does_not(
+    workspace: Workspace, pulse: frame.Pulse, job: Job, monkeypatch: pytest.MonkeyPatch
+):
+    clock = [100.0]
+    monkeypatch.setattr(frame.time, "monotonic", lambda: clock[0])
+    seen = frame.first_beat(workspace, pulse, "tuning")[0]
+    workspace.store.log_metrics(job.id, job.attempt, 63, 100, {"loss": 0.9})
+    assert frame._beat(workspace, pulse, seen, "tuning") == gr.skip()
+    clock[0] += frame._LOOK_SECONDS
+    assert frame._beat(workspace, pulse, seen, "tuning")[0] != seen
+    clock[0] -= frame._LOOK_SECONDS
+    workspace.store.finish_job(job.id, job.attempt, "done")
+    assert frame._beat(workspace, pulse, seen, "tuning")[0] != seen
 
 
 def test_the_header_tells_the_running_job_and_escapes_its_name(workspace: Workspace, pulse: frame.Pulse, job: Job):
