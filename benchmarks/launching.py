@@ -9,13 +9,11 @@ then, and at its end are work that somebody reads; a bare loop that gives them t
 
 from __future__ import annotations
 
-import contextlib
 import json
 import resource
 import subprocess
 import sys
 import tempfile
-import threading
 from pathlib import Path
 
 import psutil
@@ -25,6 +23,7 @@ from studio.instructions import conversation, freeze
 from studio.instructions.records import insertable
 from studio.jobs import run_here
 from studio.models import EMBEDDED, convert, resolve
+from studio.processes import wait_until
 from studio.recipes.lora import Lora
 from studio.specs import SnapshotRef
 from studio.store import read_rows
@@ -62,27 +61,19 @@ def main() -> None:
 
 
 def _launched(workspace: Workspace, task: Lora) -> float:
-    """The worker outlives whoever starts it, so nobody waits for it: what it spent is read while it runs."""
-    before, job = _spent(), workspace.queue(task, author="owner")
-    worker, ended = [0.0], threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(0.1):
-            with contextlib.suppress(psutil.Error):
-                if pid := workspace.store.job(job.id).pid:
-                    times = psutil.Process(pid).cpu_times()
-                    worker[0] = max(worker[0], times.user + times.system)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        job = run_here(workspace.store, workspace.path, workspace.settings, job.id)
-    finally:
-        ended.set()
-        watcher.join()
+    before = _spent()
+    job = run_here(workspace.store, workspace.path, workspace.settings, workspace.queue(task, author="owner").id)
     if job.state != "done":
         raise SystemExit(f"{job.title} is {job.state}: {job.error}")
-    return _spent() - before + worker[0]
+    # The worker is a process of its own group: what it spent is added once it has ended and was waited for, which
+    # `subprocess` does for those nobody holds when the next one is started.
+    wait_until(lambda: not psutil.Process().children() or _all_over(), 30)
+    subprocess.run(["true"], check=True)
+    return _spent() - before
+
+
+def _all_over() -> bool:
+    return all(child.status() == psutil.STATUS_ZOMBIE for child in psutil.Process().children())
 
 
 def _spent() -> float:

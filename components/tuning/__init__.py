@@ -457,7 +457,8 @@ def _wire_past(page: _Page) -> None:
     past.rows.pick(handler(_picked), None, page.shown, api_name="open_run", **_QUIET)
     past.queue.pick(handler(_picked), None, page.shown, api_name="open_waiting", **_QUIET)
     past.queue.act(handler(page.order), given, page.run_outputs, api_name="order_queue", **_QUIET)
-    past.rows.tick(handler(_picked), None, past.ticked, api_name="tick_runs", **_QUIET)
+    # The last of two quick ticks has both: "once" would drop it.
+    past.rows.tick(handler(_picked), None, past.ticked, api_name="tick_runs", trigger_mode="always_last", **_QUIET)
     gr.on(
         [past.ticked.change, past.measure.change],
         handler(past.compare),

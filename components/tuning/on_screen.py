@@ -144,7 +144,7 @@ class OnScreen:
     def answers_at(self, run: str, look: str | None) -> str:
         """The answers alone, when only the look is another."""
         number = run_number(run)
-        return _samples(self.figures.looks(number), look) if number else ""
+        return _samples(self.figures.looks(number), look, self._job(run)) if number else ""
 
     def act(self, run: str, action: str, by: str) -> Job:
         return act_on(self.workspace, run, action, by=by)
@@ -188,14 +188,14 @@ class OnScreen:
         """The list of looks, left alone while nothing is new, what is in it, and the answers."""
         now = f"{job.id}:{','.join(map(str, looks))}"
         if now == offered:
-            return [gr.skip(), gr.skip(), _samples(looks, look)]
+            return [gr.skip(), gr.skip(), _samples(looks, look, job)]
         same_run = offered.partition(":")[0] == str(job.id)
         kept = look if same_run and look and look.isdecimal() and int(look) in looks else NEWEST
         losses = curves.over_steps.get("validation_loss", {})
         steps = [(_look_words(step, losses.get(step)), str(step)) for step in reversed(looks)]
         choices = [("Newest look", NEWEST), *steps]
         listed = gr.Dropdown(choices=choices, value=kept, visible=len(looks) > 1)
-        return [listed, now, _samples(looks, kept)]
+        return [listed, now, _samples(looks, kept, job)]
 
 
 def run_number(run: str) -> int:
@@ -272,8 +272,11 @@ def _look_words(step: int, loss: float | None) -> str:
     return f"Step {step:,}" if loss is None else f"Step {step:,}, loss {loss:.2f} on validation records"
 
 
-def _samples(looks: Looks, look: str | None) -> str:
+def _samples(looks: Looks, look: str | None, job: Job) -> str:
+    """The answers at the chosen look. The newest of a finished run are those of the parameters that were kept."""
     if not looks:
         return ""
-    step = int(look) if look and look.isdecimal() and int(look) in looks else max(looks)
+    kept = (job.result or {}).get("best_step")
+    newest = kept if kept in looks else max(looks)
+    step = int(look) if look and look.isdecimal() and int(look) in looks else newest
     return samples(looks[step], _SAMPLES, ("base", "Base"), ("tuned", "Tuned, step"))

@@ -6,12 +6,14 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
 import pytest
 
 from components import tuning
+from components.tuning import on_screen
 from studio.instructions import freeze
 from studio.instructions.records import insertable
 from studio.jobs import run_folder
@@ -574,3 +576,14 @@ def labels_in(column: gr.Column) -> list[str]:
     for child in column.children:
         found += labels_in(child) if hasattr(child, "children") else [getattr(child, "label", "")]  # type: ignore[arg-type]
     return [label for label in found if label]
+
+
+def test_the_newest_answers_of_a_finished_run_are_those_of_what_was_kept():
+    def given(step: int) -> list[dict[str, Any]]:
+        return [{"step": step, "prompt": "Hm?", "answers": {"base": "No.", "tuned": f"At {step}."}}]
+
+    looks = {10: given(10), 20: given(20)}
+    running, finished = SimpleNamespace(result=None), SimpleNamespace(result={"best_step": 10})
+    assert "At 20." in on_screen._samples(looks, None, running)  # type: ignore[arg-type]
+    assert "At 10." in on_screen._samples(looks, "newest", finished)  # type: ignore[arg-type]
+    assert "At 20." in on_screen._samples(looks, "20", finished)  # type: ignore[arg-type]

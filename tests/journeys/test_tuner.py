@@ -118,4 +118,5 @@ def test_6_it_opens_in_the_playground_beside_its_base(page: Page, store: Store):
     tuning.get_by_role("button", name="Try it beside its base").click()
     expect(page.get_by_role("heading", level=1, name="Playground", exact=True)).to_be_visible()
     playground = page.locator("[role=tabpanel]:visible").first
-    expect(playground.get_by_label("Model", exact=True)).to_have_value(re.compile(rf"run:{run}|tiny"))
+    expect(playground.get_by_label("Model 1", exact=True)).to_have_value("tiny")
+    expect(playground.get_by_label("Model 2", exact=True)).to_have_value(re.compile(rf"^run:{run}\b"))
