@@ -399,7 +399,7 @@ def _plan_html(task: Compare, size: Plan) -> str:
 
 
 def _number(job_id: str) -> int:
-    if not str(job_id).strip().isdigit():
+    if not str(job_id).strip().isdecimal():
         raise InputError(f"'{job_id}' is not the number of a comparison. Choose one from the list.")
     return int(job_id)
 

@@ -206,7 +206,7 @@ def build(workspace: Workspace) -> JobsWidgets:
 
 
 def _number(job_id: str) -> int:
-    if not str(job_id).strip().isdigit():
+    if not str(job_id).strip().isdecimal():
         raise InputError(f"'{job_id}' is not the number of a job. The list shows them all.")
     return int(job_id)
 

@@ -64,7 +64,7 @@ def legal_buttons(workspace: Workspace, job: Job | None) -> list[gr.Button]:
 
 def act_on(workspace: Workspace, run: str, action: str, *, by: str) -> Job:
     """Pause, cancel or resume the run with this number."""
-    if not run.isdigit():
+    if not run.isdecimal():
         raise InputError("No run is chosen. Choose one in the table of runs.")
     return perform(workspace.store, workspace.path, int(run), action, by=by)
 

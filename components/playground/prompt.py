@@ -916,7 +916,7 @@ def beside_base(workspace: Workspace, run: str) -> list[Any]:
 def _number(text: Any, what: str) -> int | None:
     if str(text or "").strip() == "":
         return None
-    if not str(text).strip().isdigit():
+    if not str(text).strip().isdecimal():
         raise InputError(f"{what} cannot be '{text}'. Write a whole number, or leave it empty.")
     return int(text)
 

@@ -147,7 +147,7 @@ def follow(store: Store, batch: str = "", run: str = "") -> Line:
 
 
 def _of_run(store: Store, run: str) -> tuple[Job | None, Job | None]:
-    if not run.isdigit():
+    if not run.isdecimal():
         raise InputError(f"'{run}' is no run. A link to one ends like ?tab=alignment&run=17.")
     job = store.job(int(run))
     if job.kind == Reward.kind:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import Field
 
-from studio.errors import InputError, NotFound, StudioError
+from studio.errors import Conflict, InputError, NotFound, StudioError
 from studio.evaluation import EvaluationItem, Interval, judge, paired_difference, weighted_difference
 from studio.evaluation.metrics import Metric, metric_from
 from studio.evaluation.recommendation import FEWEST, TEST_RECORDS, Tally, recommend, standing, tally
@@ -164,9 +164,14 @@ class Verdict(Task):
 
 
 def judge_after(store: Store, run: Job, *, author: str) -> None:
-    """Have a run judged as soon as it is done; nothing happens when it never is, or was already."""
-    if run.state != "done":
-        store.follow_job(run.id, Verdict(model=ModelRef.of_run(run.id)), author=author)
+    """Have a run judged as soon as it is done; nothing happens when it never is, or was already when it was last seen."""
+    if run.state == "done":
+        return
+    task = Verdict(model=ModelRef.of_run(run.id))
+    try:
+        store.follow_job(run.id, task, author=author)
+    except Conflict:  # it became done since
+        store.queue_job(task, author=author)
 
 
 def deciding_metric(references: Sequence[str | None], has_rules: bool) -> str:

@@ -338,6 +338,16 @@ def test_a_verdict_follows_a_run_that_is_not_done_yet(place):
     assert place.store.followers(job.id) == ["verdict"]
 
 
+def test_a_run_that_became_done_meanwhile_is_judged_at_once(place):
+    place.freeze(4)
+    seen = place.store.queue_job(Lora(base=BASE, data=DATA), author="ann")
+    claimed = place.store.claim_job("train", "here")
+    place.store.start_job(seen.id, claimed.attempt, pid=1)
+    place.store.finish_job(seen.id, claimed.attempt, "done")
+    judge_after(place.store, seen, author="ben")
+    assert [job.kind for job in place.store.waiting_jobs("light")] == ["verdict"]
+
+
 def test_short_references_are_held_to_the_letter_and_sentences_by_their_words():
     assert deciding_metric(["Refund", "Exchange of size", "Repair"], False) == "exact"
     assert deciding_metric(["It is the green tent by the door."], False) == "f1"
