@@ -9,6 +9,7 @@ NAMES = (
     "start",
     "decoding",
     "tuning",
+    "first_model",
     "launching",
     "preflight",
     "cancelling",

@@ -39,7 +39,7 @@ def open_tuning(page: Page) -> Locator:
     return page.locator("[role=tabpanel]:visible").first
 
 
-def first_model(page: Page, base: str | None = None) -> int:
+def first_model(page: Page, base: str | None = None, seconds: int = RUN_SECONDS) -> int:
     """From the open studio to a model that answers; returns how many fields had to be touched."""
     tuning = open_tuning(page)
     touched = 0
@@ -51,7 +51,7 @@ def first_model(page: Page, base: str | None = None) -> int:
     touched += 1
     expect(tuning.get_by_text(re.compile(r"It goes through \d+ records once"))).to_be_visible()
     tuning.get_by_role("button", name="Start tuning").click()
-    expect(tuning.get_by_text(re.compile(r"answers as run:\d+"))).to_be_visible(timeout=RUN_SECONDS * 1000)
+    expect(tuning.get_by_text(re.compile(r"answers as run:\d+"))).to_be_visible(timeout=seconds * 1000)
     return touched
 
 
