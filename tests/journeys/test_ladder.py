@@ -125,6 +125,7 @@ def test_4_three_fields_tune_a_model(page: Page, studio: Studio):
     choose(page, tuning.get_by_label("What to teach", exact=True), "data:bench@1")
     tuning.get_by_label("Quick", exact=True).check()
     expect(tuning.get_by_text(re.compile(r"It goes through \d+ records once"))).to_be_visible()
+    tuning.get_by_label("Judge it when it is done", exact=True).uncheck()  # tests/journeys/test_tuner.py waits for that
     tuning.get_by_role("button", name="Start tuning").dblclick()  # a double click starts one run
 
     store = store_of(studio)
