@@ -9,11 +9,13 @@ then, and at its end are work that somebody reads; a bare loop that gives them t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import psutil
@@ -23,7 +25,6 @@ from studio.instructions import conversation, freeze
 from studio.instructions.records import insertable
 from studio.jobs import run_here
 from studio.models import EMBEDDED, convert, resolve
-from studio.processes import wait_until
 from studio.recipes.lora import Lora
 from studio.specs import SnapshotRef
 from studio.store import read_rows
@@ -61,19 +62,32 @@ def main() -> None:
 
 
 def _launched(workspace: Workspace, task: Lora) -> float:
-    before = _spent()
-    job = run_here(workspace.store, workspace.path, workspace.settings, workspace.queue(task, author="owner").id)
-    if job.state != "done":
-        raise SystemExit(f"{job.title} is {job.state}: {job.error}")
-    # The worker is a process of its own group: what it spent is added once it has ended and was waited for, which
-    # `subprocess` does for those nobody holds when the next one is started.
-    wait_until(lambda: not psutil.Process().children() or _all_over(), 30)
-    subprocess.run(["true"], check=True)
-    return _spent() - before
+    """The worker outlives whoever starts it, so nobody waits for it: what it spent is read while it runs."""
+    before, job = _spent(), workspace.queue(task, author="owner")
+    spent: dict[int, float] = {}
+    ended = threading.Event()
 
+    def watch() -> None:
+        while not ended.wait(0.2):
+            for process in psutil.process_iter(["cmdline"]):
+                words = process.info["cmdline"] or ()
+                if "studio.jobs.worker" in words and str(workspace.path) in words:
+                    with contextlib.suppress(psutil.Error):
+                        times = process.cpu_times()
+                        spent[process.pid] = times.user + times.system
 
-def _all_over() -> bool:
-    return all(child.status() == psutil.STATUS_ZOMBIE for child in psutil.Process().children())
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        over = run_here(workspace.store, workspace.path, workspace.settings, job.id)
+    finally:
+        ended.set()
+        watcher.join()
+    if over.state != "done":
+        raise SystemExit(f"{over.title} is {over.state}: {over.error}")
+    own = _spent() - before
+    subprocess.run(["true"], check=True)  # reaps the worker now, so that it is not counted with the side that follows
+    return own + sum(spent.values())
 
 
 def _spent() -> float:
