@@ -10,7 +10,6 @@ then, and at its end are work that somebody reads; a bare loop that gives them t
 from __future__ import annotations
 
 import contextlib
-import json
 import resource
 import subprocess
 import sys
@@ -20,17 +19,15 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.preflight import frozen
 from benchmarks.report import row
-from studio.instructions import conversation, freeze
-from studio.instructions.records import insertable
+from studio.instructions import conversation
 from studio.jobs import run_here
 from studio.models import EMBEDDED, convert, resolve
 from studio.recipes.lora import Lora
-from studio.specs import SnapshotRef
 from studio.store import read_rows
 from studio.workspace import Workspace
 
-RECORDS = Path(__file__).resolve().parents[1] / "assets" / "data" / "brackenfold.records.jsonl"
 ROWS, RUNS = 120, 3
 
 
@@ -41,7 +38,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="lb-") as folder:
         workspace = Workspace.open(Path(folder) / "workspace")
         convert(workspace.settings.cache, lambda share, message: None)
-        task = Lora(base=EMBEDDED, data=_frozen(workspace), effort="quick", patience=0)
+        task = Lora(base=EMBEDDED, data=frozen(workspace, ROWS), effort="quick", patience=0)
         for number in range(RUNS):
             bare.append(_process(workspace, "bare"))
             answering.append(_process(workspace, "answering"))
@@ -94,13 +91,6 @@ def _spent() -> float:
     """CPU seconds of this process and of those it has waited for."""
     who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     return sum(u.ru_utime + u.ru_stime for u in map(resource.getrusage, who))
-
-
-def _frozen(workspace: Workspace) -> SnapshotRef:
-    dataset = workspace.store.create_dataset("gear", author="owner", licence="Apache-2.0")
-    rows = [json.loads(line) for line in RECORDS.read_text(encoding="utf-8").splitlines()[:ROWS]]
-    workspace.store.add_records(dataset.id, [insertable(r) for r in rows], author="owner", source="benchmark")
-    return freeze(workspace.store, workspace.path, dataset, author="owner").ref
 
 
 def _process(workspace: Workspace, side: str) -> float:

@@ -59,7 +59,7 @@ def main(only: tuple[int, ...] = ()) -> None:
     with tempfile.TemporaryDirectory(prefix="lb-") as folder:
         workspace = Workspace.open(Path(folder) / "workspace")
         convert(workspace.settings.cache, lambda share, message: None)
-        data = _frozen(workspace)
+        data = frozen(workspace)
         for number, (kind, knobs) in enumerate(CONFIGURATIONS, 1):
             if only and number not in only:
                 continue
@@ -71,9 +71,10 @@ def main(only: tuple[int, ...] = ()) -> None:
         print(row(f"{name.lower()}, rule of thumb / taken", [o.ratio(o.rough, name) for o in outcomes], ""))
 
 
-def _frozen(workspace: Workspace) -> SnapshotRef:
+def frozen(workspace: Workspace, count: int = ROWS) -> SnapshotRef:
+    """A snapshot of the example's first records."""
     dataset = workspace.store.create_dataset("gear", author="owner", licence="Apache-2.0")
-    rows = [json.loads(line) for line in RECORDS.read_text(encoding="utf-8").splitlines()[:ROWS]]
+    rows = [json.loads(line) for line in RECORDS.read_text(encoding="utf-8").splitlines()[:count]]
     workspace.store.add_records(dataset.id, [insertable(r) for r in rows], author="owner", source="benchmark")
     return freeze(workspace.store, workspace.path, dataset, author="owner").ref
 

@@ -97,7 +97,6 @@ def browser() -> Iterator[Browser]:
     path = find_browser()
     if path is None:
         pytest.fail("No Chromium: run `python tests/browser.py`.")
-    expect.set_options(timeout=15_000)  # of a machine that does other things too
     with sync_playwright() as playwright:
         made = playwright.chromium.launch(
             executable_path=path,

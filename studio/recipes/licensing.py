@@ -18,7 +18,7 @@ from studio.models.lineage import lineage
 from studio.specs import ModelRef
 from studio.store import Snapshot, Store
 
-__all__ = ["Named", "hold_licences", "licence_gate", "licences_of", "refusal_of"]
+__all__ = ["Named", "hold_licences", "licence_gate", "licences_of"]
 
 Named = Callable[[Snapshot], Mapping[str, int]]  # how many rows of a dataset name which licence, see `licences_of`
 
@@ -62,24 +62,10 @@ def _of_data(snapshot: Snapshot, named: Named | None) -> Iterator[Source]:
         yield Source(f"{n:,} record{'s' * (n != 1)} of {ref}", name)
 
 
-def hold_licences(
-    store: Store,
-    base: ModelRef,
-    snapshot: Snapshot,
-    use: Use,
-    *,
-    weights: Weights | None = None,
-    named: Named | None = None,
-) -> None:
-    """Raise InputError when a licence does not allow the use. What nobody knows of a licence stops nothing."""
-    found = licence_gate(store, base, snapshot, use, weights=weights, named=named)
+def hold_licences(found: Gate) -> None:
+    """Raise InputError when licences do not allow the use. What nobody knows of a licence stops nothing."""
     if found.verdict == "no":
-        raise InputError(refusal_of(found))
-
-
-def refusal_of(found: Gate) -> str:
-    """Why it may not be, and what to do about it."""
-    return " ".join((found.sentence, *found.conditions, "Or say that it is for research, if it is."))
+        raise InputError(" ".join((found.sentence, *found.conditions, "Or say that it is for research, if it is.")))
 
 
 def licences_of(rows: Iterable[Mapping[str, Any]]) -> Counter[str]:

@@ -19,7 +19,7 @@ from studio.discovery import classes_in
 from studio.errors import InputError
 from studio.instructions import conversation
 from studio.models.licences import USES, Use
-from studio.recipes.licensing import hold_licences, licences_of
+from studio.recipes.licensing import hold_licences, licence_gate, licences_of
 from studio.specs import ModelRef, SnapshotRef
 from studio.store import Store
 from studio.tasks import Recipe, Run
@@ -106,7 +106,7 @@ class Tuning(Recipe):
 
     def check(self, store: Store) -> None:
         self.check_choices(store)
-        hold_licences(store, self.base, store.snapshot(self.data), self.use)
+        hold_licences(licence_gate(store, self.base, store.snapshot(self.data), self.use))
 
     def check_choices(self, store: Store) -> None:
         """Raise a StudioError when data or model are not there, or not of a kind that goes together."""
@@ -127,7 +127,7 @@ class Tuning(Recipe):
         weights = run.weights(self.base)
         rows = run.snapshot(self.data)
         snapshot = run.store.snapshot(self.data)
-        hold_licences(
+        found = licence_gate(
             run.store,
             self.base,
             snapshot,
@@ -135,6 +135,7 @@ class Tuning(Recipe):
             weights=weights,
             named=lambda one: licences_of(run.snapshot(one.ref)),
         )
+        hold_licences(found)
         seen = measured(run.store, self, snapshot, weights)
         training = [(number, row) for number, row in enumerate(rows, 1) if row["split"] == "train"]
         schedule = sft.Schedule(

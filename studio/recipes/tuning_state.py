@@ -10,7 +10,7 @@ from typing import Any, get_args
 from studio.errors import InputError, RunError, StudioError
 from studio.fields import fill_in
 from studio.models import Weights
-from studio.recipes.licensing import refusal_of
+from studio.recipes.licensing import hold_licences
 from studio.recipes.preflight import Preflight, preflight
 from studio.recipes.tuning import Tuning, tuning_methods
 from studio.settings import Settings
@@ -201,11 +201,10 @@ def knob_words(job: Job, name: str) -> str:
 
 
 def ready(store: Store, root: Path, task: Tuning, settings: Settings) -> Preflight:
-    """Look at a run that is about to start. Raises RunError with what stands in its way and the cure: what cannot work,
-    or licences that do not allow the use. What nobody knows of a licence stops no run, and is never called allowed."""
+    """Look at a run that is about to start. Raises RunError with what cannot work and the cure, InputError
+    with licences that do not allow the use. What nobody knows of a licence stops no run, and is never called allowed."""
     found = preflight(store, root, task, settings)
     if found.blocks:
         raise RunError(found.refusal)
-    if found.licence.verdict == "no":
-        raise RunError(refusal_of(found.licence))
+    hold_licences(found.licence)
     return found
