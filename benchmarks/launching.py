@@ -2,9 +2,9 @@
 
 The bare loop is a process of its own that loads the same model and takes the same steps on the same records, with the
 same looks at the validation records; nobody watches it, so it has no database, no figures and no sample answers. The
-launched run is what a person starts: supervisor, worker, figures, checkpoints. Both are measured with everything a
-process costs, imports and loading included. The sample answers that a launched run gives before the first step, now and
-then, and at its end are work that somebody reads; a bare loop that gives them too is a side of its own.
+launched run is what a person starts with three fields on the example: supervisor, worker, figures, checkpoints, and the
+sample answers before the first step, now and then, and at its end. Both are measured with everything a process costs,
+imports and loading included.
 """
 
 from __future__ import annotations
@@ -28,34 +28,24 @@ from studio.recipes.lora import Lora
 from studio.store import read_rows
 from studio.workspace import Workspace
 
-ROWS, RUNS = 120, 3
+ROWS, RUNS = 264, 3  # the whole example
 
 
 def main() -> None:
     bare: list[float] = []
-    answering: list[float] = []
     launched: list[float] = []
     with tempfile.TemporaryDirectory(prefix="lb-") as folder:
         workspace = Workspace.open(Path(folder) / "workspace")
         convert(workspace.settings.cache, lambda share, message: None)
-        task = Lora(base=EMBEDDED, data=frozen(workspace, ROWS), effort="quick", patience=0)
+        task = Lora(base=EMBEDDED, data=frozen(workspace, ROWS), patience=0)
         for number in range(RUNS):
-            bare.append(_process(workspace, "bare"))
-            answering.append(_process(workspace, "answering"))
-            before = _spent()
-            job = run_here(
-                workspace.store, workspace.path, workspace.settings, workspace.queue(task, author="owner").id
-            )
-            if job.state != "done":
-                raise SystemExit(f"{job.title} is {job.state}: {job.error}")
-            launched.append(_spent() - before)
-            print(f"{number + 1}: {bare[-1]:.1f}, {answering[-1]:.1f}, {launched[-1]:.1f} CPU s", flush=True)
+            bare.append(_bare(workspace))
+            launched.append(_launched(workspace, task))
+            print(f"{number + 1}: {bare[-1]:.1f}, {launched[-1]:.1f} CPU s", flush=True)
         workspace.store.close()
     print(row("bare loop", bare, "CPU s"))
-    print(row("bare loop that answers the samples", answering, "CPU s"))
     print(row("launched run", launched, "CPU s"))
     print(row("launched / bare", [a / b for a, b in zip(launched, bare, strict=True)], ""))
-    print(row("launched / bare that answers", [a / b for a, b in zip(launched, answering, strict=True)], ""))
 
 
 def _launched(workspace: Workspace, task: Lora) -> float:
@@ -93,21 +83,21 @@ def _spent() -> float:
     return sum(u.ru_utime + u.ru_stime for u in map(resource.getrusage, who))
 
 
-def _process(workspace: Workspace, side: str) -> float:
+def _bare(workspace: Workspace) -> float:
     before = _spent()
-    command = [sys.executable, "-m", "benchmarks.launching", side, str(workspace.path)]
+    command = [sys.executable, "-m", "benchmarks.launching", str(workspace.path)]
     made = subprocess.run(command, capture_output=True, text=True, check=False)
     if made.returncode:
         raise SystemExit(made.stderr[-3000:])
     return _spent() - before
 
 
-def one_side(side: str, path: Path) -> None:
+def bare_loop(path: Path) -> None:
     """The steps of the launched run by the same schedule, straight from the rows of its snapshot."""
     import torch
 
     from studio.store import Store
-    from studio.training import sft, tuning
+    from studio.training import sft
     from studio.training.attention import choose_attention
     from studio.training.conversation import encode_example
     from studio.training.loading import load_tokenizer
@@ -116,7 +106,7 @@ def one_side(side: str, path: Path) -> None:
 
     store = Store.in_folder(path)
     (frozen,) = store.snapshots("data")
-    task = Lora(base=EMBEDDED, data=frozen.ref, effort="quick", patience=0)
+    task = Lora(base=EMBEDDED, data=frozen.ref, patience=0)
     schedule = sft.Schedule(task.passes, task.batch_size, task.rate, patience=0, seed=task.seed)
     talks = {
         split: [conversation(r) for r in read_rows(path, frozen) if r["split"] == split]
@@ -125,10 +115,6 @@ def one_side(side: str, path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = MemoryRun(Path(folder), store=store, workspace=path)
         weights = resolve(EMBEDDED, settings=run.settings, store=store, workspace=path)
-        if side == "answering":
-            knobs = tuning.Knobs(schedule, task.max_length)
-            tuning.train(weights, talks["train"], talks["validation"], task.method(), knobs, run)
-            return
         tokenizer = load_tokenizer(weights)
         train, held_out = ([encode_example(tokenizer, talk) for talk in talks[s]] for s in ("train", "validation"))
         torch.manual_seed(schedule.seed)
@@ -139,4 +125,4 @@ def one_side(side: str, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    one_side(sys.argv[1], Path(sys.argv[2])) if len(sys.argv) > 1 else main()
+    bare_loop(Path(sys.argv[1])) if len(sys.argv) > 1 else main()

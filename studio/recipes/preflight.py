@@ -33,7 +33,7 @@ from studio.recipes.tuning import Tuning, tuning_methods
 from studio.settings import Settings
 from studio.store import Job, Snapshot, Store
 from studio.training.sizes import (
-    STEPS_BETWEEN_ANSWERS,
+    ANSWERS_SHARE,
     Batch,
     Machine,
     Needs,
@@ -45,7 +45,7 @@ from studio.training.sizes import (
 )
 from studio.words import duration
 
-__all__ = ["COUNTED_AT_ONCE", "Block", "Confidence", "Figure", "Preflight", "answer_rounds", "look_steps", "preflight"]
+__all__ = ["COUNTED_AT_ONCE", "Block", "Confidence", "Figure", "Preflight", "look_steps", "preflight"]
 
 Confidence = Literal["exact", "measured", "last run", "about", "rough", "unknown"]
 
@@ -179,16 +179,6 @@ def look_steps(steps: int, epochs: int) -> list[int]:
     if epochs < parts:
         ends |= {round(steps * part / parts) for part in range(1, parts + 1)}
     return sorted(ends - {0})
-
-
-def answer_rounds(looks: Sequence[int]) -> int:
-    """How often a run answers its sample prompts at these looks, and once more at its end, as studio/training/tuning.py
-    does."""
-    last = rounds = 0
-    for step in looks:
-        if step - last >= STEPS_BETWEEN_ANSWERS:
-            last, rounds = step, rounds + 1
-    return rounds + (not looks or last != looks[-1])
 
 
 def _unusable(snapshot: Snapshot) -> Block | None:
@@ -427,8 +417,10 @@ class _Look:
         looks = look_steps(steps, self.task.passes)
         may_end = " at most; it may stop early" if self.task.patience and self.validation else ""
         if trial is not None:
-            seconds = trial.start_seconds + trial.save_seconds + tokens / trial.tokens_per_second
-            seconds += (len(looks) + 1) * trial.look_seconds + answer_rounds(looks) * trial.sampling_seconds
+            learning = tokens / trial.tokens_per_second + len(looks) * trial.look_seconds
+            answering = min(len(looks) * trial.sampling_seconds, learning / ANSWERS_SHARE)  # and once more at the end
+            seconds = trial.start_seconds + trial.save_seconds + trial.look_seconds + learning
+            seconds += answering + trial.sampling_seconds
             why = f"From a dry run of {trial.steps} steps here: {trial.tokens_per_second:,.0f} tokens a second."
             return self._say("Time", f"about {duration(seconds)}{may_end}", "measured", why, seconds)
         before = _last_like_it(self.store, self.task, weights)

@@ -8,11 +8,13 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftConfig, PeftModel, PeftType, get_peft_model
+from peft import PEFT_TYPE_TO_CONFIG_MAPPING, LoraModel, PeftConfig, PeftModel, PeftType, get_peft_model
 from peft.tuners.adaption_prompt.config import TRANSFORMERS_MODEL_CONFIG
 from torch import Tensor, nn
 
@@ -60,6 +62,28 @@ class Learner:
         if has_beginning(self.model):
             return Prefixed(self.causal, beginning_of(self.model, learns=learns))
         return self.causal
+
+    @property
+    def is_neutral(self) -> bool:
+        """Whether what learns changes nothing before its first step. A beginning is there from the start, and says
+        something at random until it has learned."""
+        return not has_beginning(self.model)
+
+    @contextmanager
+    def untouched(self) -> Iterator[Any]:
+        """The model that learning begins with, called as `reading` is. To be asked before the first step."""
+        if not self.is_neutral:
+            yield self.causal
+        elif (
+            isinstance(self.model, PeftModel)
+            and self.weights.adapter is None
+            and isinstance(self.model.base_model, LoraModel)
+        ):
+            # The same numbers without the work of updates that are still zero: a quarter of the time of an answer.
+            with self.model.disable_adapter():
+                yield self.causal
+        else:
+            yield self.reading()
 
     def penalty(self) -> Tensor | float:
         """What the method adds to the loss, in nats per learned token."""

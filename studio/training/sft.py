@@ -250,15 +250,16 @@ class _Loop:
         left = self.steps[self.state.step :]
         self.meter = _Meter(sum(len(self.train[i].ids) for step in left for i in step), self._looks_left())
         if self.state.step == 0 and self.validation:
-            with self.meter.looking():
-                self.state.before = self.state.best = self._validate()
+            with self.meter.looking(), self.learner.untouched() as model:
+                self.state.before = self._validate(model)
             if not math.isfinite(self.state.before):
                 raise RunError(
                     f"Before anything was learned, the loss of {self.learner.weights.ref} on the validation records is "
                     f"{self.state.before}: its weights or one of these records cannot be computed with. Choose another "
                     "model, or put its weights back from where they came."
                 )
-            self._best = self._copy()
+            if self.learner.is_neutral:  # else that loss is not theirs
+                self.state.best, self._best = self.state.before, self._copy()
             self.run.log(0, len(self.steps), validation_loss=self.state.before)
 
     def train_mode(self) -> None:
@@ -295,7 +296,7 @@ class _Loop:
             return
         state = self.state
         with self.meter.looking():
-            state.validation = self._validate()
+            state.validation = self._validate(self.learner.reading())
         if not math.isfinite(state.validation):
             self._diverged(f"The loss on the validation records became {state.validation}", state.step)
         self.run.log(state.step, len(self.steps), validation_loss=state.validation)
@@ -373,12 +374,11 @@ class _Loop:
     def _looks_left(self) -> int:
         return sum(step > self.state.step for step in self.looks) if self.validation else 0
 
-    def _validate(self) -> float:
+    def _validate(self, reading: Any) -> float:
         """Mean -log p per learned token over the validation rows, in nats."""
         total, learned = 0.0, 0
         self.learner.model.eval()
         with torch.inference_mode():
-            reading = self.learner.reading()
             for batch in _chunks(self.validation, self.schedule.batch_size):
                 ids, mask, labels = (x.to(self.learner.device) for x in collate(batch, self.pad))
                 total += learned_loss(reading, ids, mask, labels).item()

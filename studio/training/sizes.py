@@ -25,7 +25,7 @@ from studio.models.shapes import Shapes, adapter_parameters, shapes_of
 from studio.training.method import Method, own_names
 
 __all__ = [
-    "STEPS_BETWEEN_ANSWERS",
+    "ANSWERS_SHARE",
     "Batch",
     "Machine",
     "Needs",
@@ -39,9 +39,7 @@ __all__ = [
 
 Saving = Literal["auto", "yes", "no"]  # whether a run computes activations again; auto: when memory is short
 
-# A round of sample answers takes about as long as a step and a half on small models: at every look it would be a third
-# of a short run.
-STEPS_BETWEEN_ANSWERS = 25
+ANSWERS_SHARE = 20  # sample answers on the way take at most so small a part of a run's time
 
 _ADAPTABLE = frozenset({"llama", "mistral", "gpt2"})  # what PEFT's adaption prompts know
 _IA3_LAYERS = (("k_proj", "v_proj", "down_proj"), ("key", "value", "output.dense"), ("c_attn", "mlp.c_proj"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,7 +23,7 @@ from studio.training.loading import load_tokenizer, make_room
 from studio.training.memory import place_of_this_run
 from studio.training.method import Method
 from studio.training.methods import Learner, learner
-from studio.training.sizes import STEPS_BETWEEN_ANSWERS, Batch, Saving, needs, new_parameters, recomputes
+from studio.training.sizes import ANSWERS_SHARE, Batch, Saving, needs, new_parameters, recomputes
 
 __all__ = ["Knobs", "Trained", "train"]
 
@@ -141,18 +142,25 @@ class _Samples:
         self._pupil, self._tokenizer, self._run = pupil, tokenizer, run
         self._questions = [row[-2].content for row in rows[:_SHOWN]]
         self._prompts = [encode_prompt(tokenizer, row[:-1]) for row in rows[:_SHOWN]]
-        self._base = self._of_the_base()
         self._last = 0
+        self._took = 0.0  # seconds of the last round of answers
+        self._spent = 0.0  # seconds of all rounds on the way
+        self._base = self._of_the_base()
+        self._began = time.monotonic()
 
     def now_and_then(self, step: int) -> None:
-        if step - self._last >= STEPS_BETWEEN_ANSWERS:
+        """Where it does not hold the run up: what a round costs differs a hundredfold between models and machines."""
+        if (self._spent + self._took) * ANSWERS_SHARE <= time.monotonic() - self._began:
             self.answer(step)
+            self._spent += self._took
 
     def answer(self, step: int) -> None:
         if step == self._last and step:
             return  # the best step was the last, and answered already
         self._last = step
-        for question, base, tuned in zip(self._questions, self._base, self._answers(), strict=True):
+        for question, base, tuned in zip(
+            self._questions, self._base, self._said_by(self._pupil.reading()), strict=True
+        ):
             self._run.sample(step, question, base=base, tuned=tuned)
 
     def _of_the_base(self) -> list[str]:
@@ -163,14 +171,18 @@ class _Samples:
             if len(said) == len(self._prompts):
                 return [str(text) for text in said]
         self._run.say("Asking the base first, to have its answers beside those of the tuned model.")
-        answers = self._answers()
+        with self._pupil.untouched() as model:
+            answers = self._said_by(model)
         for question, base in zip(self._questions, answers, strict=True):
             self._run.sample(0, question, base=base)
         kept.write_text(json.dumps(answers, ensure_ascii=False), encoding="utf-8")
         return answers
 
-    def _answers(self) -> list[str]:
+    def _said_by(self, model: Any) -> list[str]:
+        began = time.monotonic()
         self._pupil.model.eval()
         sampling = Sampling(max_tokens=_SHOWN_TOKENS)
-        made = generate(self._pupil.reading(), self._prompts, sampling, stop_ids(self._tokenizer))
-        return [str(self._tokenizer.decode(g.ids, skip_special_tokens=True)).strip() for g in made]
+        made = generate(model, self._prompts, sampling, stop_ids(self._tokenizer))
+        answers = [str(self._tokenizer.decode(g.ids, skip_special_tokens=True)).strip() for g in made]
+        self._took = time.monotonic() - began
+        return answers

@@ -18,7 +18,7 @@ from studio.recipes.preflight import preflight
 from studio.recipes.tuning import Tuning, tuning_methods
 from studio.specs import ModelRef, SnapshotRef
 from studio.store import Store
-from studio.training.sizes import machine
+from studio.training.sizes import ANSWERS_SHARE, machine
 from tests.memory_run import MemoryRun
 from tests.training.toys import one_thread  # noqa: F401
 
@@ -161,8 +161,8 @@ def test_the_time_is_the_sum_of_what_was_measured(data, sqlite_store, root, mode
     steps = found.steps
     looks = min(4, steps // 5)
     training = sum(tokens for tokens, _ in lengths.train) / 10
-    # The last answers alone: a run of so few steps gives none on the way.
-    assert found.seconds == pytest.approx(5 + training + (looks + 1) * 100 + 1000)
+    # Answers take a twentieth of the time on the way, and once more at the end what they take.
+    assert found.seconds == pytest.approx(5 + (training + looks * 100) * (1 + 1 / ANSWERS_SHARE) + 100 + 1000)
 
 
 def test_another_machine_or_other_weights_go_by_nothing(data, sqlite_store, root, model_settings, run, monkeypatch):

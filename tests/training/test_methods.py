@@ -82,6 +82,28 @@ def made(float32, tiny_weights):
     return make
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_before_it_learns_it_is_asked_as_the_base_is(name, made, examples, float32, tiny_weights, tmp_path):
+    """Beginnings too, which say something at random until they have learned."""
+    pupil, base = made(name), load_base(tiny_weights)
+    ids, mask, labels = collate(examples, pad=2)
+    names = set(pupil.parameters())
+    with torch.no_grad():
+        expected = learned_loss(base, ids, mask, labels)
+        with pupil.untouched() as model:
+            found = learned_loss(model, ids, mask, labels)
+        at_first = learned_loss(pupil.reading(), ids, mask, labels)
+    assert torch.equal(found, expected) or name == "llama_adapter"
+    torch.testing.assert_close(found, expected)
+    assert torch.isclose(at_first, expected) == pupil.is_neutral
+    assert set(pupil.parameters()) == names
+    schedule = Schedule(epochs=2, batch_size=2, learning_rate=0.0, seed=3)
+    outcome = tune(pupil, examples, examples, schedule, MemoryRun(tmp_path), pad=2)
+    learned = sum(e.learned for e in examples)
+    assert outcome.validation_loss_before == pytest.approx(expected.item() / learned, rel=1e-5)
+    assert (outcome.best_step == 0) == pupil.is_neutral
+
+
 def moved(pupil: Learner, before: dict[str, torch.Tensor]) -> set[str]:
     return {n for n, p in pupil.model.named_parameters() if not torch.equal(before[n], p)}
 
