@@ -9,12 +9,11 @@ imports and loading included.
 
 from __future__ import annotations
 
-import contextlib
 import resource
 import subprocess
 import sys
 import tempfile
-import threading
+import time
 from pathlib import Path
 
 import psutil
@@ -49,32 +48,16 @@ def main() -> None:
 
 
 def _launched(workspace: Workspace, task: Lora) -> float:
-    """The worker outlives whoever starts it, so nobody waits for it: what it spent is read while it runs."""
-    before, job = _spent(), workspace.queue(task, author="owner")
-    spent: dict[int, float] = {}
-    ended = threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(0.2):
-            for process in psutil.process_iter(["cmdline"]):
-                words = process.info["cmdline"] or ()
-                if "studio.jobs.worker" in words and str(workspace.path) in words:
-                    with contextlib.suppress(psutil.Error):
-                        times = process.cpu_times()
-                        spent[process.pid] = times.user + times.system
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        over = run_here(workspace.store, workspace.path, workspace.settings, job.id)
-    finally:
-        ended.set()
-        watcher.join()
+    before = _spent()
+    job = workspace.queue(task, author="owner")
+    over = run_here(workspace.store, workspace.path, workspace.settings, job.id)
     if over.state != "done":
         raise SystemExit(f"{over.title} is {over.state}: {over.error}")
-    own = _spent() - before
-    subprocess.run(["true"], check=True)  # reaps the worker now, so that it is not counted with the side that follows
-    return own + sum(spent.values())
+    # The worker may outlive the run by a moment, and nobody waits for it: what it spent counts once it is waited for.
+    while psutil.Process().children():
+        time.sleep(0.1)
+        subprocess.run(["true"], check=True)  # which also waits for what was left before
+    return _spent() - before
 
 
 def _spent() -> float:

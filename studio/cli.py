@@ -425,7 +425,8 @@ def _show_plan(found: Preflight, as_json: bool) -> None:
         print(found.sentence)
         for figure in found.figures:
             print(f"{figure.name:16} {figure.words}  ({figure.confidence})")
-        print(f"{'Licence':16} {found.licence.sentence}")
+        if found.figures:  # else nothing could be looked at, and there is a sentence that says why
+            print(f"{'Licence':16} {found.licence.sentence}")
         for caution in found.cautions:
             print(f"{'Caution':16} {caution.words}")
     if not found.can_start:

@@ -263,6 +263,9 @@ def test_a_run_tunes_the_tiny_model_and_jobs_tell_of_it(ladder, model_workspace)
     assert plan["can_start"]
     assert ladder(*told, "--max-length", "16", "--plan").startswith("Nothing would be learned")
     assert ladder.code == 1
+    missing = ladder("run", "lora", "--base", "dir:tiny", "--data", "data:nowhere@1", "--plan")
+    assert missing.splitlines()[1:] == []  # one sentence, and no figures of nothing
+    assert "data:nowhere@1" in missing
     assert json.loads(ladder("jobs", "list", "--json")) == []
     ladder(*told, "--json")
     assert ladder.code == 0, ladder.err

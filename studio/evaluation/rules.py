@@ -115,6 +115,23 @@ class ContainsAny(_Rule):
         return "names " + " or ".join(self.values)
 
 
+class AnyWord(_Rule):
+    """Whole words and whole numbers: `ten` is not in "often", and 4 neither in 14 nor in 4.5, but in 4.0."""
+
+    rule: Literal["any_word"]
+    values: _Values
+
+    def keeps(self, answer: str) -> bool:
+        return any(
+            re.search(rf"(?<!\w)(?<!\d[.,]){re.escape(_flat(v))}(?!\w)(?!,\d|\.\d*[1-9])", _flat(answer))
+            for v in self.values
+        )
+
+    @property
+    def words(self) -> str:
+        return "has the word " + " or ".join(self.values)
+
+
 class Excludes(_Rule):
     rule: Literal["excludes"]
     values: _Values
@@ -172,6 +189,7 @@ Rule = Annotated[
     | EndsWithNextStep
     | ContainsAll
     | ContainsAny
+    | AnyWord
     | Excludes
     | OpensWith
     | ListItems

@@ -11,7 +11,7 @@ import platform
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -37,6 +37,13 @@ _PACKAGES = (
     "datasets",
 )
 
+_Ground = Literal["models", "adapters", "tokenizers"]
+_GROUNDS: Mapping[_Ground, str] = {
+    "models": "weights",
+    "adapters": "adapter's files",
+    "tokenizers": "tokenizer and chat template",
+}
+
 
 class Origin(BaseModel):
     """The run that another repeats, and what that one stood on.
@@ -53,6 +60,7 @@ class Origin(BaseModel):
     checkpoint: str = Field("", description="Of that run; the repetition goes on from there.")
     models: dict[str, str] = {}
     adapters: dict[str, str] = {}
+    tokenizers: dict[str, str] = {}
     snapshots: dict[str, str] = {}
 
     @classmethod
@@ -64,6 +72,7 @@ class Origin(BaseModel):
             changes=dict(changes),
             models=manifest.models,
             adapters=manifest.adapters,
+            tokenizers=manifest.tokenizers,
             snapshots=manifest.snapshots,
         )
 
@@ -74,7 +83,7 @@ class Origin(BaseModel):
 
 
 class Manifest(BaseModel):
-    """One run's facts. `models`, `adapters` and `snapshots` hold references and digests."""
+    """One run's facts. `models`, `adapters`, `tokenizers` and `snapshots` hold references and digests."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -86,6 +95,7 @@ class Manifest(BaseModel):
     seed: int | None = None
     models: dict[str, str] = Field({}, description="SHA-256 of the base's weights; filled in by the worker.")
     adapters: dict[str, str] = Field({}, description="SHA-256 of what a base of ours puts on the weights.")
+    tokenizers: dict[str, str] = Field({}, description="SHA-256 of the base's tokenizer and chat template.")
     snapshots: dict[str, str] = {}
     licences: dict[str, str] = Field({}, description="Of the snapshots.")
     versions: dict[str, str] = {}
@@ -135,46 +145,47 @@ class Manifest(BaseModel):
 
     def with_model(self, ref: str, digest: str) -> Manifest:
         """The same with a model's digest; raises RunError when an earlier attempt stood on other weights."""
-        before = self.models.get(ref, "")
-        if before not in ("", digest):
-            raise RunError(
-                f"The weights of {ref} changed since run {self.run} began "
-                f"({before[:12]} then, {digest[:12]} now). "
-                "Put the old weights back to resume it, or start a new run."
-            )
-        self._hold(ref, digest, self.origin.models if self.origin else {})
-        return self.model_copy(update={"models": {**self.models, ref: digest}})
+        return self._standing_on("models", ref, digest)
 
     def with_adapter(self, ref: str, digest: str) -> Manifest:
         """The same with the digest of what a run put on its base; refuses another one like `with_model`."""
-        before = self.adapters.get(ref, "")
+        return self._standing_on("adapters", ref, digest)
+
+    def with_tokenizer(self, ref: str, digest: str) -> Manifest:
+        """The same with the digest of a model's tokenizer and chat template; refuses others like `with_model`."""
+        return self._standing_on("tokenizers", ref, digest)
+
+    def _standing_on(self, what: _Ground, ref: str, digest: str) -> Manifest:
+        seen: dict[str, str] = getattr(self, what)
+        before, words = seen.get(ref, ""), f"{_GROUNDS[what]} of {ref}"
         if before not in ("", digest):
             raise RunError(
-                f"{ref} changed since run {self.run} began ({before[:12]} then, {digest[:12]} now). "
-                "Put its files back to resume it, or start a new run."
+                f"The {words} changed since run {self.run} began ({before[:12]} then, {digest[:12]} now). "
+                "Put the old files back to resume it, or start a new run."
             )
-        self._hold(ref, digest, self.origin.adapters if self.origin else {})
-        return self.model_copy(update={"adapters": {**self.adapters, ref: digest}})
+        origin = self.origin
+        then = getattr(origin, what).get(ref, "") if origin is not None and origin.is_held else ""
+        if origin is not None and then not in ("", digest):  # a repetition without changes stands on the same
+            raise RunError(
+                f"The {words} are not those that {origin.name} was made from ({then[:12]} then, {digest[:12]} now). "
+                "Put the old files back, or start a new run."
+            )
+        return self.model_copy(update={what: {**seen, ref: digest}})
 
     def differs(self) -> list[str]:
         """What this run stands on that the run it repeats did not, in sentences."""
         if self.origin is None:
             return []
-        then = {**self.origin.models, **self.origin.adapters, **self.origin.snapshots}
-        now = {**self.models, **self.adapters, **self.snapshots}
-        return [
-            f"{ref} is not what {self.origin.name} stood on ({then[ref][:12]} then, {digest[:12]} now)."
-            for ref, digest in now.items()
-            if then.get(ref) and digest and then[ref] != digest
-        ]
-
-    def _hold(self, ref: str, digest: str, then: Mapping[str, str]) -> None:
-        """A repetition without changes stands on the same weights, or on none."""
-        if self.origin and self.origin.is_held and then.get(ref, "") not in ("", digest):
-            raise RunError(
-                f"The weights of {ref} are not those that {self.origin.name} was made from "
-                f"({then[ref][:12]} then, {digest[:12]} now). Put the old weights back, or start a new run."
-            )
+        found = []
+        for what, words in (*_GROUNDS.items(), ("snapshots", "")):
+            then, now = getattr(self.origin, what), getattr(self, what)
+            for ref, digest in now.items():
+                if then.get(ref) and digest and then[ref] != digest:
+                    named = f"{ref} is" if not words else f"The {words} of {ref} are"
+                    found.append(
+                        f"{named} not what {self.origin.name} stood on ({then[ref][:12]} then, {digest[:12]} now)."
+                    )
+        return found
 
     def build(self) -> Task:
         return task_from(self.kind, self.task)

@@ -20,6 +20,7 @@ from studio.jobs.manifest import Manifest, Origin, adapter_digest, machine, vers
 from studio.jobs.registry import task_from, task_kinds
 from studio.jobs.supervisor import run_folder
 from studio.models import resolve
+from studio.models.files import tokenizer_digest
 from studio.settings import Settings
 from studio.specs import ModelRef, SnapshotRef
 from studio.store import Job, Snapshot, Store
@@ -188,16 +189,19 @@ def _refuse_other_weights(store: Store, workspace: Path, settings: Settings, man
             continue  # run on an earlier word of it: nothing was read yet that could be compared
         weights = resolve(ModelRef(ref), settings=settings, store=store, workspace=workspace)
         if weights.digest != digest:
-            raise InputError(_others(ref, manifest.run, digest, weights.digest))
+            raise InputError(_others(f"weights of {ref}", manifest.run, digest, weights.digest))
         wanted = manifest.adapters.get(ref, "")
         if wanted and weights.adapter is not None and (now := adapter_digest(weights.adapter)) != wanted:
-            raise InputError(_others(ref, manifest.run, wanted, now))
+            raise InputError(_others(f"adapter's files of {ref}", manifest.run, wanted, now))
+        wanted = manifest.tokenizers.get(ref, "")
+        if wanted and (now := tokenizer_digest(weights.base)) != wanted:
+            raise InputError(_others(f"tokenizer and chat template of {ref}", manifest.run, wanted, now))
 
 
-def _others(ref: str, run: int, there: str, here: str) -> str:
+def _others(what: str, run: int, there: str, here: str) -> str:
     return (
-        f"The weights of {ref} here are not those that run {run} of the manifest was made from "
-        f"({there[:12]} there, {here[:12]} here). Copy those weights here, or start a new run with yours."
+        f"The {what} here are not those that run {run} of the manifest was made from "
+        f"({there[:12]} there, {here[:12]} here). Copy those files here, or start a new run with yours."
     )
 
 

@@ -16,6 +16,7 @@ from studio.errors import RunError, StorageError, StudioError
 from studio.jobs.checkpoints import SEAL, Checkpoints, damage
 from studio.jobs.manifest import Manifest, adapter_digest
 from studio.models import Weights, resolve
+from studio.models.files import tokenizer_digest
 from studio.settings import Settings
 from studio.specs import ModelRef
 from studio.store import Job, Store, read_rows
@@ -117,7 +118,7 @@ class WorkerRun(Run):
 
     def weights(self, ref: ModelRef) -> Weights:
         weights = resolve(ref, settings=self.settings, store=self.store, workspace=self._workspace)
-        manifest = self.manifest.with_model(ref, weights.digest)
+        manifest = self.manifest.with_model(ref, weights.digest).with_tokenizer(ref, tokenizer_digest(weights.base))
         if weights.adapter is not None:
             manifest = manifest.with_adapter(ref, adapter_digest(weights.adapter))
         if manifest != self.manifest:

@@ -19,11 +19,12 @@ from studio.errors import InputError, ModelError, StorageError, Unsupported
 from studio.models.card import BESIDE, ELSEWHERE, Facts, model_card
 from studio.models.catalogue import licence
 from studio.models.files import seal, weight_files
-from studio.models.lineage import Step, lineage, obligations
+from studio.models.lineage import Step, licences_of, lineage, obligations
 from studio.models.registry import Weights, resolve
 from studio.models.shelf import count_parameters
 from studio.settings import Settings
 from studio.specs import ModelRef
+from studio.store import read_rows
 
 if TYPE_CHECKING:
     from studio.store import Store
@@ -211,15 +212,16 @@ def _facts(weights: Weights, steps: list[Step], workspace: Path) -> Facts:
     if not steps:
         promised = [(str(weights.ref), licence(weights.licence))]
         return Facts(str(weights.ref), str(weights.ref), weights.digest, steps, promised)
+    owed = obligations(steps, lambda snapshot: licences_of(read_rows(workspace, snapshot)))
     if weights.adapter is None:
         first = steps[0].model
-        return Facts(first.ref, first.base, first.base_digest, steps, obligations(steps))
+        return Facts(first.ref, first.base, first.base_digest, steps, owed)
     # A LoRA run on a LoRA run is one adapter on what the first of them began with.
     base = next(
         (s.model.base for s in steps if not (workspace / _path_of(s.model.base, steps) / _ADAPTER_CONFIG).is_file()),
         steps[-1].model.base,
     )
-    return Facts(str(weights.ref), base, weights.digest, steps, obligations(steps))
+    return Facts(str(weights.ref), base, weights.digest, steps, owed)
 
 
 def _path_of(ref: str, steps: list[Step]) -> str:

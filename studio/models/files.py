@@ -6,16 +6,26 @@ import hashlib
 import json
 import os
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from studio.errors import ModelError
 
-__all__ = ["digest", "read_config", "seal", "sealed", "sha256", "weight_files", "write_atomically"]
+__all__ = ["digest", "read_config", "seal", "sealed", "sha256", "tokenizer_digest", "weight_files", "write_atomically"]
 
 _SUMS = "SHA256SUMS"
 _SEEN = ".seen.json"
 _DIGEST = ".digest.json"
+_TOKENIZER_FILES = (
+    "tokenizer*",
+    "*.jinja",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+)
 
 
 def sha256(path: Path) -> str:
@@ -61,6 +71,20 @@ def digest(folder: Path) -> str:
     with suppress(OSError):  # a read-only folder is hashed each time
         write_atomically(folder / _DIGEST, json.dumps({"marks": marks, "digest": whole}))
     return whole
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """SHA-256 over what decides how text becomes tokens: the tokenizer's files and the chat template."""
+    files = sorted({file for pattern in _TOKENIZER_FILES for file in folder.glob(pattern)})
+    return _hashed(tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
+
+
+@lru_cache(maxsize=32)
+def _hashed(files: tuple[tuple[Path, int, int], ...]) -> str:
+    whole = hashlib.sha256()
+    for file, _, _ in files:
+        whole.update(file.name.encode() + b"\n" + hashlib.sha256(file.read_bytes()).digest())
+    return whole.hexdigest()
 
 
 def seal(folder: Path) -> None:

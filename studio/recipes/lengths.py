@@ -23,8 +23,8 @@ from studio.backends import Backend
 from studio.errors import InputError, ModelError, StudioError
 from studio.instructions import conversation
 from studio.models import Weights
-from studio.models.files import write_atomically
-from studio.recipes.licensing import licences_of
+from studio.models.files import tokenizer_digest, write_atomically
+from studio.models.lineage import licences_of
 from studio.specs import Message, ModelRef, SnapshotRef
 from studio.store import Snapshot, Store, read_rows
 from studio.tasks import Lane, Run, Task
@@ -36,15 +36,6 @@ Count = tuple[int, int]  # tokens of a record, and how many of them are learned
 _LETTERS_PER_TOKEN = 3.8
 _AROUND_A_TURN = 6  # tokens that a chat template adds
 _AT_ONCE = 8  # questions to the engine
-_TOKENIZER_FILES = (
-    "tokenizer*",
-    "*.jinja",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab*",
-    "merges.txt",
-    "*.model",
-)
 
 
 @dataclass(frozen=True)
@@ -207,21 +198,8 @@ def _read(file: Path, mark: int) -> Lengths:
 
 
 def _file(root: Path, snapshot: Snapshot, weights: Weights) -> Path:
-    named = f"{snapshot.digest}\n{_tokenizer_digest(weights.base)}"
+    named = f"{snapshot.digest}\n{tokenizer_digest(weights.base)}"
     return root / "lengths" / f"{hashlib.sha256(named.encode()).hexdigest()[:24]}.json"
-
-
-def _tokenizer_digest(folder: Path) -> str:
-    files = sorted({file for pattern in _TOKENIZER_FILES for file in folder.glob(pattern)})
-    return _hashed(tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
-
-
-@lru_cache(maxsize=32)
-def _hashed(files: tuple[tuple[Path, int, int], ...]) -> str:
-    whole = hashlib.sha256()
-    for file, _, _ in files:
-        whole.update(file.name.encode() + b"\n" + hashlib.sha256(file.read_bytes()).digest())
-    return whole.hexdigest()
 
 
 class CountTokens(Task):

@@ -6,21 +6,15 @@ those that single records name are read with the files: by the pre-flight, and b
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
-
-from studio.errors import InputError, StudioError
+from studio.errors import InputError
 from studio.models import Weights
 from studio.models.catalogue import catalogue
 from studio.models.licences import Gate, Source, Use, gate, licence_on_card
-from studio.models.lineage import lineage
+from studio.models.lineage import Named, lineage, sources_in
 from studio.specs import ModelRef
 from studio.store import Snapshot, Store
 
-__all__ = ["Named", "hold_licences", "licence_gate", "licences_of"]
-
-Named = Callable[[Snapshot], Mapping[str, int]]  # how many rows of a dataset name which licence, see `licences_of`
+__all__ = ["hold_licences", "licence_gate"]
 
 
 def licence_gate(
@@ -38,39 +32,20 @@ def licence_gate(
     first = str(base)
     for step in lineage(store, first):
         if step.snapshot:
-            sources += _of_data(step.snapshot, named)
+            sources += sources_in(step.snapshot, named)
         elif step.model.snapshot:
             sources.append(Source(step.model.snapshot, ""))
         first = step.model.base
     told = (weights.licence or licence_on_card(weights.base)) if weights is not None else ""
     sources.append(Source(first, told or _listed(first)))
-    sources += _of_data(snapshot, named)
+    sources += sources_in(snapshot, named)
     return gate(list(dict.fromkeys(sources)), use)
-
-
-def _of_data(snapshot: Snapshot, named: Named | None) -> Iterator[Source]:
-    """A dataset's own licence, and those that its rows name themselves."""
-    ref, own = str(snapshot.ref), {"": snapshot.rows}
-    if named is not None and snapshot.kind == "data":
-        try:
-            own = dict(named(snapshot)) or own
-        except StudioError:  # of a run further back; what is learned from now was read before
-            yield Source(f"single records of {ref}, which cannot be read any more", "")
-    if own.pop("", 0) or snapshot.licence:
-        yield Source(ref, snapshot.licence)
-    for name, n in own.items():
-        yield Source(f"{n:,} record{'s' * (n != 1)} of {ref}", name)
 
 
 def hold_licences(found: Gate) -> None:
     """Raise InputError when licences do not allow the use. What nobody knows of a licence stops nothing."""
     if found.verdict == "no":
         raise InputError(" ".join((found.sentence, *found.conditions, "Or say that it is for research, if it is.")))
-
-
-def licences_of(rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
-    """How many of the rows that are learned from or checked with name which licence; '' where they name none."""
-    return Counter(str(row.get("licence") or "") for row in rows if row["split"] in ("train", "validation"))
 
 
 def _listed(ref: str) -> str:

@@ -19,7 +19,8 @@ from studio.discovery import classes_in
 from studio.errors import InputError
 from studio.instructions import conversation
 from studio.models.licences import USES, Use
-from studio.recipes.licensing import hold_licences, licence_gate, licences_of
+from studio.models.lineage import licences_of
+from studio.recipes.licensing import hold_licences, licence_gate
 from studio.specs import ModelRef, SnapshotRef
 from studio.store import Store
 from studio.tasks import Recipe, Run

@@ -39,7 +39,7 @@ __all__ = [
 
 Saving = Literal["auto", "yes", "no"]  # whether a run computes activations again; auto: when memory is short
 
-ANSWERS_SHARE = 20  # sample answers on the way take at most so small a part of a run's time
+ANSWERS_SHARE = 50  # sample answers on the way take at most so small a part of a run's time
 
 _ADAPTABLE = frozenset({"llama", "mistral", "gpt2"})  # what PEFT's adaption prompts know
 _IA3_LAYERS = (("k_proj", "v_proj", "down_proj"), ("key", "value", "output.dense"), ("c_attn", "mlp.c_proj"))

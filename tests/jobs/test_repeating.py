@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from studio.errors import Conflict, InputError, RunError
 from studio.jobs import Manifest, again, manifest_of, read_manifest, repeat, run_here
 from studio.jobs.checkpoints import Checkpoints
+from studio.models.files import digest, tokenizer_digest
 from studio.store import Job, Store
 from tests.jobs.conftest import Shop
 from tests.jobs.tasks_for_tests import Count, MakeModel
@@ -93,7 +94,10 @@ def test_a_run_that_repeats_another_is_held_to_its_weights_and_one_with_changes_
     )
     changed = run(shop, again(shop.store, shop.path, first.id, {"rank": 3}, by="ben"))
     notes = [e.payload["text"] for e in shop.store.job_events(changed.id, kinds=["note"])]
-    assert any(note.startswith(f"dir:tiny is not what run {first.id} stood on ({then[:12]} then, ") for note in notes)
+    assert any(
+        note.startswith(f"The weights of dir:tiny are not what run {first.id} stood on ({then[:12]} then, ")
+        for note in notes
+    )
 
 
 def test_changes_are_checked_and_named(shop):
@@ -176,6 +180,28 @@ def test_other_weights_are_refused_naming_both_digests(shop, elsewhere, tiny_fol
         InputError, match=r"run 1 of the manifest was made from \(aaaaaaaaaaaa there, [0-9a-f]{12} here"
     ):
         repeat(elsewhere.store, elsewhere.path, elsewhere.settings, pinned, author="cleo")
+
+
+def test_another_chat_template_is_refused(shop, elsewhere, tiny_folder):
+    """It decides what a model learns as much as the weights do."""
+    here = put_tiny(shop.path, tiny_folder)
+    pinned = _told(shop, tiny_folder).with_model("dir:tiny", digest(here))
+    pinned = pinned.with_tokenizer("dir:tiny", tokenizer_digest(here))
+    put_records(elsewhere.store, elsewhere.path)
+    there = put_tiny(elsewhere.path, tiny_folder)
+    assert repeat(elsewhere.store, elsewhere.path, elsewhere.settings, pinned, author="cleo")
+    (there / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    with pytest.raises(InputError, match="The tokenizer and chat template of dir:tiny here are not those that run 1"):
+        repeat(elsewhere.store, elsewhere.path, elsewhere.settings, pinned, author="cleo")
+
+
+def test_a_chat_template_that_changed_since_the_first_attempt_is_refused(shop):
+    job = shop.store.job(shop.queue(MakeModel(base="dir:base")))
+    pinned = Manifest.of(job, shop.store).with_tokenizer("dir:base", "a" * 64)
+    with pytest.raises(
+        RunError, match=r"tokenizer and chat template of dir:base changed since run 1 began \(aaaaaaaaaaaa"
+    ):
+        pinned.with_tokenizer("dir:base", "b" * 64)
 
 
 def test_other_versions_and_another_machine_are_told(shop, elsewhere, tiny_folder):

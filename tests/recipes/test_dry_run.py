@@ -161,7 +161,7 @@ def test_the_time_is_the_sum_of_what_was_measured(data, sqlite_store, root, mode
     steps = found.steps
     looks = min(4, steps // 5)
     training = sum(tokens for tokens, _ in lengths.train) / 10
-    # Answers take a twentieth of the time on the way, and once more at the end what they take.
+    # Answers take a fiftieth of the time on the way, and once more at the end what they take.
     assert found.seconds == pytest.approx(5 + (training + looks * 100) * (1 + 1 / ANSWERS_SHARE) + 100 + 1000)
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from studio.models.licences import Gate
-from studio.recipes.licensing import licence_gate, licences_of
+from studio.models.lineage import licences_of
+from studio.recipes.licensing import licence_gate
 from studio.specs import ModelRef
 from studio.store import Snapshot, Store, model_row, read_rows
 

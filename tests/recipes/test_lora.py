@@ -50,7 +50,7 @@ def test_a_run_leaves_an_adapter_and_its_figures(run, data):
     assert {"base", "tuned"} == set(run.samples[-1][2])
 
 
-@pytest.mark.parametrize(("seconds", "most"), [(0.01, 20), (1.0, 4)])
+@pytest.mark.parametrize(("seconds", "most"), [(0.01, 20), (0.4, 4)])
 def test_answers_on_the_way_take_a_small_part_of_the_time(run, data, monkeypatch, seconds, most):
     """By a clock of this test's own, on which each of 20 epochs takes four seconds."""
     now = [0.0]
