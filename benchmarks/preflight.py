@@ -71,9 +71,9 @@ def main(only: tuple[int, ...] = ()) -> None:
         print(row(f"{name.lower()}, rule of thumb / taken", [o.ratio(o.rough, name) for o in outcomes], ""))
 
 
-def frozen(workspace: Workspace, count: int = ROWS) -> SnapshotRef:
+def frozen(workspace: Workspace, count: int = ROWS, name: str = "gear") -> SnapshotRef:
     """A snapshot of the example's first records."""
-    dataset = workspace.store.create_dataset("gear", author="owner", licence="Apache-2.0")
+    dataset = workspace.store.create_dataset(name, author="owner", licence="Apache-2.0")
     rows = [json.loads(line) for line in RECORDS.read_text(encoding="utf-8").splitlines()[:count]]
     workspace.store.add_records(dataset.id, [insertable(r) for r in rows], author="owner", source="benchmark")
     return freeze(workspace.store, workspace.path, dataset, author="owner").ref

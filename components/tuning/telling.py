@@ -45,11 +45,12 @@ button.addEventListener('click', async () => {
 });
 
 function tell(one) {
-  const toast = Object.assign(document.createElement('div'), { className: 'run-toast', textContent: one.words });
+  const headline = `Run ${one.run} is ${one.state}`;
+  const toast = Object.assign(document.createElement('div'), { className: 'run-toast', textContent: `${headline}: ${one.words}` });
   toast.setAttribute('role', 'status');
   document.body.append(toast);
   setTimeout(() => toast.remove(), 8000);
-  if (isOn() && document.hidden) new Notification(`Run ${one.run} is ${one.state}`, { body: one.words, tag: `run-${one.run}` });
+  if (isOn() && document.hidden) new Notification(headline, { body: one.words, tag: `run-${one.run}` });
 }
 let before = null; // run -> whether it was over
 function look() {
@@ -119,5 +120,5 @@ def _told(job: Job) -> dict[str, Any]:
         "run": job.id,
         "state": job.state,
         "isOver": job.is_over,
-        "words": f"Run {job.id} is {job.state}: {job.title}.{reason}",
+        "words": f"{job.title}.{reason}",
     }

@@ -525,7 +525,7 @@ def test_the_end_of_a_run_is_told_once_it_is_over(screen, project):
     finish(project.store, job)
     told = call(screen.demo, "ends")["runs"][0]
     assert told["isOver"]
-    assert told["words"].startswith(f"Run {job.id} is done")
+    assert (told["state"], told["words"]) == ("done", f"{job.title}.")
 
 
 # -- scripts -----------------------------------------------------------------------------------------------------

@@ -120,3 +120,30 @@ def test_6_it_opens_in_the_playground_beside_its_base(page: Page, store: Store):
     playground = page.locator("[role=tabpanel]:visible").first
     expect(playground.get_by_label("Model 1", exact=True)).to_have_value("tiny")
     expect(playground.get_by_label("Model 2", exact=True)).to_have_value(re.compile(rf"^run:{run}\b"))
+
+
+def test_7_the_browser_tells_of_an_end_when_nobody_looks(page: Page, store: Store, studio: Studio):
+    """The notification is the browser's own; this only writes down that it was shown, and what it said."""
+    page.context.grant_permissions(["notifications"], origin=studio.url)
+    page.add_init_script(
+        """
+        window.shown = [];
+        window.Notification = class extends window.Notification {
+          constructor(title, more) { super(title, more); window.shown.push(`${title}: ${more.body}`); }
+        };
+        Object.defineProperty(document, 'hidden', { get: () => window.looksAway === true });
+        """
+    )
+    page.reload()
+    page.wait_for_function("window.ladderReady === true", polling=50)
+    first = newest(store, "lora").id
+    tuning = open_tuning(page)
+    tuning.get_by_role("button", name="Tell me when a run ends").click()
+    expect(tuning.get_by_role("button", name="Stop telling me")).to_be_visible()
+    tuning.get_by_role("row", name=re.compile(rf"run:{first}\b")).click()
+    tuning.get_by_role("button", name="Run again", exact=True).click()
+    assert wait_until(lambda: newest(store, "lora").id != first, 20)
+    run = newest(store, "lora")
+    page.evaluate("window.looksAway = true")
+    page.wait_for_function("window.shown.length === 1", timeout=RUN_SECONDS * 1000)
+    assert page.evaluate("window.shown[0]").startswith(f"Run {run.id} is done: {run.title}")
