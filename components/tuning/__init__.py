@@ -13,7 +13,7 @@ The page only reads rows: training happens in a process of its own and goes on w
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -36,11 +36,12 @@ from studio.jobs.checkpoints import Checkpoints
 from studio.jobs.repeating import changed_knobs
 from studio.models import EMBEDDED
 from studio.recipes.dry_run import DryRun
-from studio.recipes.preflight import Preflight, preflight
+from studio.recipes.preflight import Preflight, count_tokens, preflight
 from studio.recipes.tuning import Tuning, tuning_methods
 from studio.recipes.tuning_state import ready, tuning_runs
 from studio.recipes.verdict import judge_after
 from studio.recipes.verdict_state import Verdicts
+from studio.specs import ModelRef, SnapshotRef
 from studio.store import Job
 from studio.workspace import Workspace
 
@@ -84,7 +85,7 @@ class _Page:
         self.workspace, self.store, self.telling = workspace, workspace.store, telling
         figures = Figures(workspace.store)
         with gr.Row(elem_classes=["off-screen"]):
-            self.key, self.shown, self.offered, self.moved, self.repeated = (
+            self.key, self.shown, self.offered, self.moved, self.repeated, self.to_count, self.counted = (
                 gr.Textbox("", label=label, visible="hidden")
                 for label in (
                     "Key of the next start",
@@ -92,6 +93,8 @@ class _Page:
                     "Choices offered",
                     "Runs that moved",
                     "Run to repeat",
+                    "Records to count",
+                    "Records that were counted",
                 )
             )
             method = gr.Textbox(next(iter(tuning_methods())), label="Method", visible="hidden")
@@ -134,7 +137,7 @@ class _Page:
 
     @property
     def plan_outputs(self) -> list[Any]:
-        return [self.plan, self.knobs.minutes, self.dry]
+        return [self.plan, self.knobs.minutes, self.dry, self.to_count]
 
     @property
     def run_inputs(self) -> list[Any]:
@@ -215,25 +218,29 @@ class _Page:
         except StudioError:
             return [gr.skip()] * len(self.again_outputs)
 
-    def look(self, *values: Any) -> Iterator[list[Any]]:
-        """The pre-flight: at once as far as it is known, then with the tokens counted by the model's tokenizer."""
+    def look(self, *values: Any) -> list[Any]:
+        """The pre-flight as far as it is known now, and what has to be counted to know the rest."""
         try:
             task = self._task(values)
         except InputError as error:
-            yield [notice(str(error), "caution"), "", gr.Button(visible=False)]
-            return
+            return [notice(str(error), "caution"), "", gr.Button(visible=False), ""]
         if task is None:
-            yield [self._nothing_to_learn(), "", gr.Button(visible=False)]
-            return
-        found = self._preflight(task)
-        yield self._planned(task, found)
-        tokens = found.figure("Learned tokens")
-        if tokens is not None and tokens.confidence == "about":
-            yield self._planned(task, self._preflight(task, counts=True))
-
-    def _preflight(self, task: Tuning, counts: bool = False) -> Preflight:
+            return [self._nothing_to_learn(), "", gr.Button(visible=False), ""]
         w = self.workspace
-        return preflight(w.store, w.path, task, w.settings, engine=w.engine if counts else None)
+        found = preflight(w.store, w.path, task, w.settings)
+        tokens = found.figure("Learned tokens")
+        is_guessed = tokens is not None and tokens.confidence == "about"
+        return [*self._planned(task, found), f"{task.data} {task.base}" if is_guessed else ""]
+
+    def count(self, to_count: str) -> str:
+        """Has the tokens of a snapshot counted for a model, which takes seconds while the engine starts: the form goes on
+        meanwhile. What it returns is new, so that the plan is made again, with whatever the form says then."""
+        if not to_count:
+            return gr.skip()  # type: ignore[no-any-return]
+        data, base = to_count.split(" ", 1)
+        w = self.workspace
+        count_tokens(w.store, w.path, SnapshotRef(data), ModelRef(base), w.settings, w.engine)
+        return to_count
 
     def _planned(self, task: Tuning, found: Preflight) -> list[Any]:
         can_measure = not found.blocks and not any(f.confidence == "measured" for f in found.figures)
@@ -370,13 +377,16 @@ def _wire_start(page: _Page, start: gr.Button) -> None:
         **_QUIET,
     )
     gr.on(
-        [widget.change for widget in (page.moved, *told)],
+        [widget.change for widget in (page.moved, page.counted, *told)],
         handler(page.look),
         told,
         page.plan_outputs,
         trigger_mode="always_last",
         api_name="plan",
         **_QUIET,
+    )
+    page.to_count.change(
+        handler(page.count), page.to_count, page.counted, trigger_mode="always_last", api_name="count_tokens", **_QUIET
     )
     knobs.methods.pick(handler(_picked), None, knobs.method, api_name="choose_method", **_QUIET)
     page.forget.click(handler(_repeats_nothing), None, page.repeat_outputs, api_name="forget_repeat", **_QUIET)

@@ -21,7 +21,7 @@ from typing import Literal
 
 from studio.backends import LocalBackend
 from studio.engine.client import EngineClient
-from studio.errors import StudioError
+from studio.errors import InputError, StudioError
 from studio.models import Weights, resolve
 from studio.models.licences import Gate
 from studio.models.shapes import shapes_of
@@ -31,6 +31,7 @@ from studio.recipes.licensing import licence_gate
 from studio.recipes.prices import gpu_seconds, money, prices
 from studio.recipes.tuning import Tuning, tuning_methods
 from studio.settings import Settings
+from studio.specs import ModelRef, SnapshotRef
 from studio.store import Job, Snapshot, Store
 from studio.training.sizes import (
     ANSWERS_SHARE,
@@ -45,7 +46,7 @@ from studio.training.sizes import (
 )
 from studio.words import duration
 
-__all__ = ["COUNTED_AT_ONCE", "Block", "Confidence", "Figure", "Preflight", "look_steps", "preflight"]
+__all__ = ["COUNTED_AT_ONCE", "Block", "Confidence", "Figure", "Preflight", "count_tokens", "look_steps", "preflight"]
 
 Confidence = Literal["exact", "measured", "last run", "about", "rough", "unknown"]
 
@@ -172,6 +173,25 @@ def preflight(
         return look.without_weights()
 
 
+def count_tokens(
+    store: Store, root: Path, data: SnapshotRef, base: ModelRef, settings: Settings, engine: EngineClient
+) -> None:
+    """Count what is guessed until then, so that pre-flights of runs on these are exact. Of more than COUNTED_AT_ONCE
+    records nothing is counted. Raises StudioError, with what is the matter with the snapshot, the model or the engine."""
+    snapshot = store.snapshot(data)
+    weights = resolve(base, settings=settings, store=store, workspace=root, wait=False)
+    splits = rows_of(root, snapshot).splits
+    if splits.get("train", 0) + splits.get("validation", 0) <= COUNTED_AT_ONCE and not known(root, snapshot, weights):
+        _counted(root, snapshot, weights, engine)
+
+
+def _counted(root: Path, snapshot: Snapshot, weights: Weights, engine: EngineClient) -> Lengths:
+    try:
+        return asyncio.run(count(root, snapshot, weights, LocalBackend(weights, engine)))
+    except (StudioError, OSError) as error:
+        raise InputError(f"Tokens could not be counted ({error}), so they are guessed from letters.") from error
+
+
 def look_steps(steps: int, epochs: int) -> list[int]:
     """After which steps the validation records are read; studio/training/sft.py says so to the run."""
     ends = {steps * epoch // epochs for epoch in range(1, epochs + 1)}
@@ -280,9 +300,9 @@ class _Look:
             return found
         if engine is not None and self.train + self.validation <= COUNTED_AT_ONCE:
             try:
-                return asyncio.run(count(self.root, self.snapshot, weights, LocalBackend(weights, engine)))
-            except (StudioError, OSError) as error:
-                self.cautions.append(Block(f"Tokens could not be counted ({error}), so they are guessed from letters."))
+                return _counted(self.root, self.snapshot, weights, engine)
+            except InputError as error:
+                self.cautions.append(Block(str(error)))
         return guessed(self.rows)
 
     def _look_at_lengths(self, lengths: Lengths, kept: Sequence[object], longest: int, window: int) -> None:

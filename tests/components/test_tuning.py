@@ -18,7 +18,8 @@ from studio.instructions import freeze
 from studio.instructions.records import insertable
 from studio.jobs import run_folder
 from studio.jobs.checkpoints import Checkpoints
-from studio.specs import ModelRef
+from studio.recipes.lengths import encoded
+from studio.specs import ModelRef, SnapshotRef
 from studio.store import Job, Store
 from studio.workspace import Workspace
 from tests.fixtures_components import call
@@ -46,9 +47,11 @@ class TuningScreen(Screen):
         self._take(list(refresh.outputs), refresh.fn(*(self.values[box._id] for box in refresh.inputs)))
         self.settle()
 
-    def _take(self, outputs: list[Any], answer: Any) -> None:
-        """Of a handler that answers twice the first word: for the second one tokens are counted, by an engine."""
-        super()._take(outputs, next(answer) if hasattr(answer, "__next__") else answer)
+    def _update(self, block: Any, value: Any) -> None:
+        """Records are counted by an engine, which nobody starts here."""
+        super()._update(block, value)
+        if getattr(block, "label", "") == "Records to count":
+            self._changed = [key for key in self._changed if key != block._id]
 
     def put(self, label: str, value: Any) -> None:
         """Choose or type one value."""
@@ -90,6 +93,25 @@ def finish(store: Store, job: Job, **result: Any) -> Job:
 
 
 # -- the start -------------------------------------------------------------------------------------------------
+
+
+def test_the_form_does_not_wait_until_tokens_are_counted(project, model_workspace, monkeypatch):
+    shutil.copytree(model_workspace / "models" / "tiny", project.path / "models" / "tiny")
+    screen = TuningScreen(project)
+    screen.put("Which model", "dir:tiny")
+    assert screen["Records to count"] == f"{DATA} dir:tiny"
+    screen.put("How thorough", "quick")  # nothing was counted meanwhile
+    assert "records once" in screen.html("Before the start")
+    assert "Guessed from letters" in screen.html("Before the start")
+
+    def counted(store: Store, root: Path, data: SnapshotRef, base: ModelRef, *_: Any) -> None:
+        encoded(root, store.snapshot(data), project.weights(base), lambda done, total: None)
+
+    monkeypatch.setattr(tuning, "count_tokens", counted)  # as the engine would
+    screen.do("count_tokens")
+    assert "with the model&#x27;s own tokenizer" in screen.html("Before the start")
+    assert "records once" in screen.html("Before the start")
+    assert screen["Records to count"] == ""
 
 
 def test_three_fields_are_enough_and_they_are_filled_in_already(screen, project):

@@ -65,6 +65,8 @@ def test_1_what_is_in_the_way_is_said_before_the_start(page: Page):
     expect(before).to_contain_text(re.compile(r"records"), timeout=60_000)
     for said in ("Memory", "Disk", "Time", "New parameters"):
         expect(before).to_contain_text(said)
+    # The model's own tokenizer counts in the background, and the form does not wait for it.
+    expect(before.get_by_role("row", name=re.compile("Learned tokens"))).to_contain_text("Exact", timeout=60_000)
 
 
 def test_2_three_fields_make_a_model(page: Page, store: Store):
