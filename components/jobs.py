@@ -113,7 +113,7 @@ def build(workspace: Workspace) -> JobsWidgets:
                     for name, words in _ACTIONS.items()
                 }
                 rerun = gr.Button("Run again", visible=False, min_width=0, scale=0, elem_id="job-again")
-            with gr.Row(equal_height=True):
+            with gr.Row(elem_classes=["note-row"]):
                 note = gr.Textbox("", label="Note", placeholder="What you want to remember of it", scale=1)
                 add_note = gr.Button("Add note", size="sm", min_width=0, scale=0, elem_id="job-note")
             body = markup(label="Facts, log and events")
