@@ -127,7 +127,7 @@ def recommend(
         return Recommendation("do_not", sentence, _joined(size, cure))
     if loss is not None and loss.low > 0:
         sentence = f"Do not use it: it predicts held-out answers worse than its base, and writes none better: {counts}."
-        cure = "It learned its records by heart. Take fewer epochs, a lower learning rate or more records."
+        cure = "It learned its records by heart. Take a lower learning rate, fewer epochs if it had several, or more records."
         return Recommendation("do_not", sentence, cure)
     if loss is not None and loss.high < 0:
         sentence = f"Not yet: it has learned, but its answers cannot be told from its base's: {counts}."
@@ -146,7 +146,7 @@ def _forgot(general: Tally, answers: Tally | None, on: str) -> Recommendation:
     known = round(general.before * general.n)
     lost = f"it forgot {general.worse} of {known} general questions that its base answers right"
     others = f"{general.better} {'other' if general.better == 1 else 'others'}"
-    cure = "take fewer epochs, a lower learning rate, or general records among yours."
+    cure = "take a lower learning rate, fewer epochs if it had several, or general records among yours."
     if answers is not None and answers.rose and general.worse < _RUINED * known:
         sentence = f"Not yet: better on {answers.better} of {answers.n} {on}, but {lost}."
         return Recommendation("not_yet", sentence, f"For its own subject alone it may do. Else {cure}")
