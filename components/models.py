@@ -29,6 +29,7 @@ from studio.errors import StudioError
 from studio.models import Licence
 from studio.models.lineage import Step, lineage, obligations
 from studio.models.shelf import ShelfModel, shelf
+from studio.recipes.lengths import rows_of
 from studio.store import Model
 from studio.workspace import Workspace
 
@@ -142,7 +143,7 @@ def _card(workspace: Workspace, ref: str) -> str:
     told |= _losses(workspace, model)
     return (
         f'<h2 class="section-title">{html.escape(model.ref)}</h2>{_quiet(model.title)}{facts(told)}'
-        f"<h3>Where it comes from</h3>{_story(steps)}<h3>What its licences ask</h3>{_duties(steps)}"
+        f"<h3>Where it comes from</h3>{_story(steps)}<h3>What its licences ask</h3>{_duties(workspace, steps)}"
     )
 
 
@@ -178,10 +179,9 @@ def _with(step: Step) -> str:
     return f"{data} ({step.snapshot.rows:,} records, {html.escape(terms)})"
 
 
-def _duties(steps: list[Step]) -> str:
-    rows = "".join(
-        f"<dt>{html.escape(what)}</dt><dd>{_licence(terms)}</dd>" for what, terms in obligations(steps) if what
-    )
+def _duties(workspace: Workspace, steps: list[Step]) -> str:
+    owed = obligations(steps, lambda snapshot: rows_of(workspace.path, snapshot).licences)
+    rows = "".join(f"<dt>{html.escape(what)}</dt><dd>{_licence(terms)}</dd>" for what, terms in owed if what)
     return f'<dl class="duties">{rows}</dl>'
 
 

@@ -229,18 +229,23 @@ class _Page:
         w = self.workspace
         found = preflight(w.store, w.path, task, w.settings)
         tokens = found.figure("Learned tokens")
-        is_guessed = tokens is not None and tokens.confidence == "about"
-        return [*self._planned(task, found), f"{task.data} {task.base}" if is_guessed else ""]
+        can_count = tokens is not None and tokens.confidence == "about" and found.can_be_counted
+        # New each time: what could not be counted is tried again when the form next changes.
+        return [*self._planned(task, found), f"{task.data} {task.base} {secrets.token_hex(4)}" if can_count else ""]
 
     def count(self, to_count: str) -> str:
         """Has the tokens of a snapshot counted for a model, which takes seconds while the engine starts: the form goes on
         meanwhile. What it returns is new, so that the plan is made again, with whatever the form says then."""
         if not to_count:
             return gr.skip()  # type: ignore[no-any-return]
-        data, base = to_count.split(" ", 1)
+        data, base, _ = to_count.split(" ")
         w = self.workspace
-        count_tokens(w.store, w.path, SnapshotRef(data), ModelRef(base), w.settings, w.engine)
-        return to_count
+        try:
+            count_tokens(w.store, w.path, SnapshotRef(data), ModelRef(base), w.settings, w.engine)
+        except StudioError as error:  # not raised: an event that fails drops the one that waits behind it
+            gr.Warning(str(error))
+            return gr.skip()  # type: ignore[no-any-return]
+        return secrets.token_hex(4)
 
     def _planned(self, task: Tuning, found: Preflight) -> list[Any]:
         can_measure = not found.blocks and not any(f.confidence == "measured" for f in found.figures)

@@ -122,10 +122,13 @@ class AnyWord(_Rule):
     values: _Values
 
     def keeps(self, answer: str) -> bool:
-        return any(
-            re.search(rf"(?<!\w)(?<!\d[.,]){re.escape(_flat(v))}(?!\w)(?!,\d|\.\d*[1-9])", _flat(answer))
-            for v in self.values
-        )
+        return any(re.search(self._whole(_flat(value)), _flat(answer)) for value in self.values)
+
+    @staticmethod
+    def _whole(value: str) -> str:
+        if value[-1].isdigit():  # a unit may follow: 100cm, 24hrs
+            return rf"(?<![^\W_])(?<![^\W_]-)(?<!\d[.,/]){re.escape(value)}(?!\d|,\d|/\d|\.\d*[1-9])"
+        return rf"(?<![^\W_])(?<![^\W_]-){re.escape(value)}(?![^\W_])"
 
     @property
     def words(self) -> str:

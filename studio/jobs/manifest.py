@@ -48,7 +48,7 @@ _GROUNDS: Mapping[_Ground, str] = {
 class Origin(BaseModel):
     """The run that another repeats, and what that one stood on.
 
-    `changes` holds field -> [then, now]. When `is_held`, other weights are refused; else they are only told of.
+    `changes` holds field -> [then, now]. When `is_held`, other weights or tokenizers are refused; else they are only told of.
     """
 
     model_config = ConfigDict(frozen=True)

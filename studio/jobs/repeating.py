@@ -45,8 +45,8 @@ def again(
 ) -> Job:
     """Queue a new run that does what this one did, with other values for the fields in `changes`.
 
-    Without a change it is refused once the base's weights are others. With `goes_on` it begins at the run's newest
-    checkpoint; then only the learning rate, the patience, "save memory" and what it is for may differ.
+    Without a change it is refused once the base's weights, tokenizer or chat template are others. With `goes_on` it
+    begins at the run's newest checkpoint; then only the learning rate, the patience, "save memory" and what it is for may differ.
     """
     job = store.job(job_id)
     task = _changed(job, changes or {})

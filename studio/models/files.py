@@ -75,7 +75,7 @@ def digest(folder: Path) -> str:
 
 def tokenizer_digest(folder: Path) -> str:
     """SHA-256 over what decides how text becomes tokens: the tokenizer's files and the chat template."""
-    files = sorted({file for pattern in _TOKENIZER_FILES for file in folder.glob(pattern)})
+    files = sorted({file for pattern in _TOKENIZER_FILES for file in folder.glob(pattern) if file.is_file()})
     return _hashed(tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
 
 

@@ -49,11 +49,11 @@ def obligations(steps: list[Step], named: Named | None = None) -> list[tuple[str
         return []
     base = steps[-1].model.base
     known = {str(entry.ref): entry.licence for entry in catalogue()}
-    found = {base: licence(known.get(base) or steps[-1].model.licence)}
+    found = [Source(base, known.get(base) or steps[-1].model.licence)]
     for step in steps:
         if step.snapshot:
-            found |= {source.name: licence(source.licence) for source in sources_in(step.snapshot, named)}
-    return list(found.items())
+            found += sources_in(step.snapshot, named)
+    return [(source.name, licence(source.licence)) for source in dict.fromkeys(found)]
 
 
 def sources_in(snapshot: Snapshot, named: Named | None = None) -> Iterator[Source]:

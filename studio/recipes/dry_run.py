@@ -219,7 +219,7 @@ class _Rehearsal(Run):
             learned_tokens_per_second=sum(learned for batch in told for _, learned in batch) / spent,
             peak_bytes=peak,
             is_gpu=is_gpu,
-            look_seconds=_mean(self._looks),
+            look_seconds=_mean(self._looks[-1:]),  # the first is of the base, without what learns
             sampling_seconds=_mean(self._sampling),
             save_seconds=_mean(self._saving),
             start_seconds=max(0.0, (self._first_step or self._began) - self._began),

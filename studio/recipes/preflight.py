@@ -50,7 +50,7 @@ __all__ = ["COUNTED_AT_ONCE", "Block", "Confidence", "Figure", "Preflight", "cou
 
 Confidence = Literal["exact", "measured", "last run", "about", "rough", "unknown"]
 
-COUNTED_AT_ONCE = 2000  # records that a page may wait for
+COUNTED_AT_ONCE = 2000  # records; for more, the task count_tokens counts
 
 _SPARE = 0.5e9  # bytes of disk that have to stay free
 _FEWEST_LOOKS, _STEPS_PER_LOOK = 4, 5  # as studio/training/sft.py has them
@@ -98,6 +98,11 @@ class Preflight:
     blocks: tuple[Block, ...] = ()
     cautions: tuple[Block, ...] = ()
     licence: Gate = field(default_factory=lambda: Gate("unknown", "Unknown: nothing is chosen yet."))
+
+    @property
+    def can_be_counted(self) -> bool:
+        """Whether `count_tokens` takes so many records on."""
+        return self.train_rows + self.validation_rows <= COUNTED_AT_ONCE
 
     @property
     def refusal(self) -> str:

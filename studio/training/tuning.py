@@ -167,15 +167,17 @@ class _Samples:
         """Asked once, before anything is learned; a resumed run reads what was said then."""
         kept = self._run.output / "before.json"
         if kept.is_file():
-            said: list[Any] = json.loads(kept.read_text(encoding="utf-8"))
-            if len(said) == len(self._prompts):
-                return [str(text) for text in said]
+            told: Any = json.loads(kept.read_text(encoding="utf-8"))
+            if isinstance(told, dict) and len(told["answers"]) == len(self._prompts):
+                self._took = float(told["seconds"])
+                return [str(text) for text in told["answers"]]
         self._run.say("Asking the base first, to have its answers beside those of the tuned model.")
         with self._pupil.untouched() as model:
             answers = self._said_by(model)
         for question, base in zip(self._questions, answers, strict=True):
             self._run.sample(0, question, base=base)
-        kept.write_text(json.dumps(answers, ensure_ascii=False), encoding="utf-8")
+        told = {"answers": answers, "seconds": self._took}
+        kept.write_text(json.dumps(told, ensure_ascii=False), encoding="utf-8")
         return answers
 
     def _said_by(self, model: Any) -> list[str]:

@@ -14,6 +14,7 @@ import pytest
 
 from components import tuning
 from components.tuning import on_screen
+from studio.errors import ModelError
 from studio.instructions import freeze
 from studio.instructions.records import insertable
 from studio.jobs import run_folder
@@ -99,10 +100,22 @@ def test_the_form_does_not_wait_until_tokens_are_counted(project, model_workspac
     shutil.copytree(model_workspace / "models" / "tiny", project.path / "models" / "tiny")
     screen = TuningScreen(project)
     screen.put("Which model", "dir:tiny")
-    assert screen["Records to count"] == f"{DATA} dir:tiny"
+    assert screen["Records to count"].startswith(f"{DATA} dir:tiny ")
     screen.put("How thorough", "quick")  # nothing was counted meanwhile
     assert "records once" in screen.html("Before the start")
     assert "Guessed from letters" in screen.html("Before the start")
+
+    def failed(*_: Any) -> None:
+        raise ModelError("Tokens could not be counted (no engine), so they are guessed from letters.")
+
+    warned: list[str] = []
+    monkeypatch.setattr(gr, "Warning", warned.append)
+    monkeypatch.setattr(tuning, "count_tokens", failed)
+    before = screen["Records to count"]
+    screen.do("count_tokens")
+    assert "no engine" in warned[0]
+    screen.put("How thorough", "quick")
+    assert screen["Records to count"] != before  # tried again at the next change
 
     def counted(store: Store, root: Path, data: SnapshotRef, base: ModelRef, *_: Any) -> None:
         encoded(root, store.snapshot(data), project.weights(base), lambda done, total: None)

@@ -97,7 +97,7 @@ def test_a_resume_on_other_weights_is_refused_naming_both_digests(shop, tiny_fol
     resume(shop.store, shop.path, job_id, by="ann")
     failed = shop.ended(job_id)
     assert failed.error.startswith(f"The weights of dir:tiny changed since run {job_id} began ({then[:12]} then, ")
-    assert failed.error.endswith("now). Put the old weights back to resume it, or start a new run.")
+    assert failed.error.endswith("now). Put the old files back to resume it, or start a new run.")
 
 
 def test_an_adapter_made_for_another_base_is_refused(shop, tiny_folder):

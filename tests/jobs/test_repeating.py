@@ -204,6 +204,23 @@ def test_a_chat_template_that_changed_since_the_first_attempt_is_refused(shop):
         pinned.with_tokenizer("dir:base", "b" * 64)
 
 
+@pytest.mark.slow
+def test_a_worker_writes_down_the_tokenizer_and_holds_a_repetition_to_it(shop, tiny_folder):
+    folder = put_tiny(shop.path, tiny_folder)
+    put_records(shop.store, shop.path)
+    first = run(shop, shop.queue(tune()))
+    then = manifest_of(shop.store, shop.path, first.id).tokenizers["dir:tiny"]
+    assert then == tokenizer_digest(folder)
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text() + "\n{# another #}")
+    same = again(shop.store, shop.path, first.id, by="ben")
+    refused = run_here(shop.store, shop.path, shop.settings, same.id)
+    assert refused.state == "failed"
+    assert refused.error.startswith(
+        f"The tokenizer and chat template of dir:tiny are not those that run {first.id} was made from ({then[:12]} then, "
+    )
+
+
 def test_other_versions_and_another_machine_are_told(shop, elsewhere, tiny_folder):
     told = _told(shop, tiny_folder)
     told = told.model_copy(

@@ -163,13 +163,14 @@ def test_an_adapter_names_its_base_and_the_card_says_where_all_of_it_is_from(des
 def test_the_card_names_the_licences_of_single_records(desk):
     rows = [
         {"instruction": f"Ask {n}", "context": "", "response": "yes", "split": "train"}
-        | ({"licence": "CC-BY-SA-3.0"} if n < 2 else {})
+        | ({"licence": "CC-BY-SA-3.0" if n < 2 else "CC-BY-4.0"} if n < 4 else {})
         for n in range(9)
     ]
     data = desk.store.freeze(desk.path, "data", "mixed", rows, author="ann", licence="MIT")
     put_run(desk.store, desk.path, desk.tiny, "lora", snapshot=str(data.ref))
     card = (desk.export("run:1", "out").folder / "README.md").read_text()
     assert "`2 records of data:mixed@1`: Creative Commons Attribution-ShareAlike 3.0" in card
+    assert "`2 records of data:mixed@1`: Creative Commons Attribution 4.0" in card  # as many, and another licence
     assert "`data:mixed@1`: MIT" in card
     (desk.path / data.path).unlink()  # the weights are what is exported, so they still are
     card = (desk.export("run:1", "later").folder / "README.md").read_text()
