@@ -475,7 +475,7 @@ def _wire_past(page: _Page) -> None:
     # The last of two quick ticks has both: "once" would drop it.
     past.rows.tick(handler(_picked), None, past.ticked, api_name="tick_runs", trigger_mode="always_last", **_QUIET)
     gr.on(
-        [past.ticked.change, past.measure.change],
+        [past.ticked.change, past.measure.change, past.painted.change],
         handler(past.compare),
         [past.ticked, past.measure],
         past.compare_outputs,

@@ -105,23 +105,24 @@ class Past:
     @property
     def inputs(self) -> list[Any]:
         """What `show` wants to know besides the run on screen."""
-        return [self.ticked, self.measure, self.painted]
+        return [self.painted]
 
     @property
     def outputs(self) -> list[Any]:
-        return [self.queue_box, self.queue, self.rows, self.painted, *self.compare_outputs]
+        return [self.queue_box, self.queue, self.rows, self.painted]
 
     @property
     def compare_outputs(self) -> list[Any]:
         return [self.compare_box, self.curves, self.table]
 
-    def show(self, jobs: Sequence[Job], run: str, ticked: str, measure: str, painted: str) -> list[Any]:
-        """The rows as they are now; they are left alone while nothing about them moved."""
+    def show(self, jobs: Sequence[Job], run: str, painted: str) -> list[Any]:
+        """The rows as they are now; they are left alone while nothing about them moved. The comparison is not among them,
+        but follows `painted` by itself: a look that was under way when somebody ticked a run would hide it again."""
         waiting = self.store.waiting_jobs("train")
         outcomes = self.verdicts.outcomes()
         now = str(hash(tuple((*_as_listed(job), outcomes.get(str(job.id))) for job in jobs)))
         rows = [gr.skip(), gr.skip()] if now == painted else [self._list(jobs, run, outcomes), now]
-        return [gr.Column(visible=bool(waiting)), self._queue(waiting), *rows, *self.compare(ticked, measure)]
+        return [gr.Column(visible=bool(waiting)), self._queue(waiting), *rows]
 
     # -- the list -----------------------------------------------------------------------------------------------
 

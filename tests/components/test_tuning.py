@@ -622,3 +622,14 @@ def test_the_newest_answers_of_a_finished_run_are_those_of_what_was_kept():
     assert "At 20." in on_screen._samples(looks, None, running)  # type: ignore[arg-type]
     assert "At 10." in on_screen._samples(looks, "newest", finished)  # type: ignore[arg-type]
     assert "At 20." in on_screen._samples(looks, "20", finished)  # type: ignore[arg-type]
+
+
+def test_a_look_that_was_under_way_does_not_hide_what_is_compared(screen):
+    """It was asked before the ticks, so it must not answer for them."""
+    refresh = screen.widgets.refresh
+    assert refresh is not None
+    (show,) = [fn for fn in screen.demo.fns.values() if fn.api_name == "show_run"]
+    (compare,) = [fn for fn in screen.demo.fns.values() if fn.api_name == "compare_runs"]
+    shown = {box._id for box in (*refresh.outputs, *show.outputs)}
+    assert not shown & {box._id for box in compare.outputs}
+    assert (screen._find("Runs painted"), "change") in compare.targets  # and follows the list by itself
