@@ -36,7 +36,7 @@ from studio.jobs.checkpoints import Checkpoints
 from studio.jobs.repeating import changed_knobs
 from studio.models import EMBEDDED
 from studio.recipes.dry_run import DryRun
-from studio.recipes.preflight import Preflight, count_tokens, preflight
+from studio.recipes.preflight import Preflight, count_now, preflight
 from studio.recipes.tuning import Tuning, tuning_methods
 from studio.recipes.tuning_state import ready, tuning_runs
 from studio.recipes.verdict import judge_after
@@ -241,7 +241,7 @@ class _Page:
         data, base, _ = to_count.split(" ")
         w = self.workspace
         try:
-            count_tokens(w.store, w.path, SnapshotRef(data), ModelRef(base), w.settings, w.engine)
+            count_now(w.store, w.path, SnapshotRef(data), ModelRef(base), w.settings, w.engine)
         except StudioError as error:  # not raised: an event that fails drops the one that waits behind it
             gr.Warning(str(error))
             return gr.skip()  # type: ignore[no-any-return]

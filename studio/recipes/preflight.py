@@ -46,11 +46,11 @@ from studio.training.sizes import (
 )
 from studio.words import duration
 
-__all__ = ["COUNTED_AT_ONCE", "Block", "Confidence", "Figure", "Preflight", "count_tokens", "look_steps", "preflight"]
+__all__ = ["COUNTED_AT_ONCE", "Block", "Confidence", "Figure", "Preflight", "count_now", "look_steps", "preflight"]
 
 Confidence = Literal["exact", "measured", "last run", "about", "rough", "unknown"]
 
-COUNTED_AT_ONCE = 2000  # records; for more, the task count_tokens counts
+COUNTED_AT_ONCE = 2000  # records; more are a job of its own (CountTokens)
 
 _SPARE = 0.5e9  # bytes of disk that have to stay free
 _FEWEST_LOOKS, _STEPS_PER_LOOK = 4, 5  # as studio/training/sft.py has them
@@ -101,7 +101,7 @@ class Preflight:
 
     @property
     def can_be_counted(self) -> bool:
-        """Whether `count_tokens` takes so many records on."""
+        """Whether they are few enough for `count_now`."""
         return self.train_rows + self.validation_rows <= COUNTED_AT_ONCE
 
     @property
@@ -178,15 +178,14 @@ def preflight(
         return look.without_weights()
 
 
-def count_tokens(
+def count_now(
     store: Store, root: Path, data: SnapshotRef, base: ModelRef, settings: Settings, engine: EngineClient
 ) -> None:
-    """Count what is guessed until then, so that pre-flights of runs on these are exact. Of more than COUNTED_AT_ONCE
-    records nothing is counted. Raises StudioError, with what is the matter with the snapshot, the model or the engine."""
+    """Count what is guessed until then, so that pre-flights of runs on these are exact. Raises StudioError, with what is
+    the matter with the snapshot, the model or the engine."""
     snapshot = store.snapshot(data)
     weights = resolve(base, settings=settings, store=store, workspace=root, wait=False)
-    splits = rows_of(root, snapshot).splits
-    if splits.get("train", 0) + splits.get("validation", 0) <= COUNTED_AT_ONCE and not known(root, snapshot, weights):
+    if known(root, snapshot, weights) is None:
         _counted(root, snapshot, weights, engine)
 
 

@@ -110,7 +110,7 @@ def test_the_form_does_not_wait_until_tokens_are_counted(project, model_workspac
 
     warned: list[str] = []
     monkeypatch.setattr(gr, "Warning", warned.append)
-    monkeypatch.setattr(tuning, "count_tokens", failed)
+    monkeypatch.setattr(tuning, "count_now", failed)
     before = screen["Records to count"]
     screen.do("count_tokens")
     assert "no engine" in warned[0]
@@ -120,7 +120,7 @@ def test_the_form_does_not_wait_until_tokens_are_counted(project, model_workspac
     def counted(store: Store, root: Path, data: SnapshotRef, base: ModelRef, *_: Any) -> None:
         encoded(root, store.snapshot(data), project.weights(base), lambda done, total: None)
 
-    monkeypatch.setattr(tuning, "count_tokens", counted)  # as the engine would
+    monkeypatch.setattr(tuning, "count_now", counted)  # as the engine would
     screen.do("count_tokens")
     assert "with the model&#x27;s own tokenizer" in screen.html("Before the start")
     assert "records once" in screen.html("Before the start")
