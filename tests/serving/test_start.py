@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -99,6 +100,23 @@ def test_a_flag_that_cannot_be_used_ends_with_one_line(flag: str, value: str, ca
 def test_a_free_port_is_found_and_told():
     with listen("127.0.0.1", 0) as bound:
         assert url_of(bound) == f"http://127.0.0.1:{bound.getsockname()[1]}"
+
+
+def test_no_part_of_an_answer_waits_until_the_one_before_is_acknowledged():
+    async def is_sent_at_once(bound: socket.socket) -> bool:
+        asked: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            ours = writer.get_extra_info("socket")
+            asked.set_result(ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        async with await asyncio.start_server(answer, sock=bound):
+            _, writer = await asyncio.open_connection(*bound.getsockname())
+            writer.close()
+            return bool(await asyncio.wait_for(asked, 10))
+
+    assert asyncio.run(is_sent_at_once(listen("127.0.0.1", 0)))
 
 
 def test_only_loopback_is_listened_to():
