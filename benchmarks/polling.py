@@ -93,9 +93,12 @@ class _Pages:
         self.ticks = self.refreshes = self.bytes = 0
         self._is_open = [False] * PAGES
         self._values: dict[int, dict[int, Any]] = {}
+        self._config: dict[str, Any] = {}
 
     def open(self) -> None:
-        """Each page's first look, in which Gradio lays out a session for it: that is the price of opening a page."""
+        """The page's layout and its first look, in which Gradio lays out a session for it: the price of opening a page,
+        which is paid once."""
+        self._config = httpx.get(f"{self._url}/config", timeout=30).json()
         asyncio.run(self._all(0.0))
         self.ticks = self.refreshes = self.bytes = 0
 
@@ -104,8 +107,7 @@ class _Pages:
 
     async def _all(self, seconds: float) -> None:
         async with httpx.AsyncClient(timeout=30, limits=httpx.Limits(max_connections=PAGES)) as client:
-            config = (await client.get(f"{self._url}/config")).json()
-            await asyncio.gather(*(self._page(client, config, n, seconds) for n in range(PAGES)))
+            await asyncio.gather(*(self._page(client, self._config, n, seconds) for n in range(PAGES)))
 
     async def _page(self, client: httpx.AsyncClient, config: dict[str, Any], number: int, seconds: float) -> None:
         """One page: its timer, and the refresh that a new beat of the open tab sets off; at least one of each."""

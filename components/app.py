@@ -144,12 +144,15 @@ def _wire_refreshes(built: Mapping[str, tuple[gr.Tab, TabWidgets]], pulse: Pulse
         if widgets.refresh is None:
             continue
         fn, inputs, outputs = widgets.refresh.fn, list(widgets.refresh.inputs), list(widgets.refresh.outputs)
+        converts = not widgets.refresh.is_plain
         for trigger in (page.select, pulse.beats[name].change):
             trigger(
                 handler(fn),
                 inputs,
                 outputs,
                 queue=False,
+                preprocess=converts,
+                postprocess=converts,
                 show_progress="hidden",
                 trigger_mode="always_last",
                 api_visibility="private",

@@ -367,11 +367,15 @@ class Refresh:
     (or takes a step, for the tabs that show steps).
 
     It runs outside the queue, where no toast can be shown: `fn` returns what to show and does not raise.
+
+    `is_plain`: every value is what the page has (texts, numbers, HTML, the values of lists), so that Gradio need not convert
+    it. It does so in a thread of its own for each value, which costs more than most looks themselves.
     """
 
     fn: Callable[..., Any]
     inputs: Sequence[gr.components.Component] = ()
     outputs: Sequence[Block] = ()
+    is_plain: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -425,6 +429,8 @@ def header(workspace: Workspace, tabs: Sequence[str], every_step: Collection[str
         [seen, open_tab],
         pulse.outputs,
         queue=False,
+        preprocess=False,
+        postprocess=False,
         show_progress="hidden",
         api_visibility="private",
         trigger_mode="once",

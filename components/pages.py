@@ -87,4 +87,4 @@ class PageBar:
         def hand_on(opened: str) -> list[Any]:
             return [str(time.monotonic_ns()) if name == opened else gr.skip() for name in self._beats]
 
-        return Refresh(hand_on, [self.open_page], list(self._beats.values()))
+        return Refresh(hand_on, [self.open_page], list(self._beats.values()), is_plain=True)

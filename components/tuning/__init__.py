@@ -13,7 +13,8 @@ The page only reads rows: training happens in a process of its own and goes on w
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -48,6 +49,7 @@ from studio.workspace import Workspace
 __all__ = ["TuningWidgets", "build"]
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+_LOOKS_KEPT = 32  # the pages of a team differ in the run on screen and in what they have painted already
 _TO_THE_TOP = "() => { window.scrollTo({ top: 0 }) }"
 
 
@@ -71,7 +73,7 @@ def build(workspace: Workspace) -> TuningWidgets:
     _wire_past(page)
     serve(workspace)
     return TuningWidgets(
-        refresh=Refresh(page.again, page.again_inputs, page.again_outputs),
+        refresh=Refresh(page.again, page.again_inputs, page.again_outputs, is_plain=True),
         links={"run": page.shown},
         run=page.shown,
         try_it=page.screen.try_it,
@@ -85,7 +87,7 @@ class _Page:
         self.workspace, self.store, self.telling = workspace, workspace.store, telling
         figures = Figures(workspace.store)
         with gr.Row(elem_classes=["off-screen"]):
-            self.key, self.shown, self.offered, self.moved, self.repeated, self.to_count, self.counted = (
+            self.key, self.shown, self.offered, self.moved, self.repeated, self.to_count, self.counted, self.has = (
                 gr.Textbox("", label=label, visible="hidden")
                 for label in (
                     "Key of the next start",
@@ -95,6 +97,7 @@ class _Page:
                     "Run to repeat",
                     "Records to count",
                     "Records that were counted",
+                    "Parts on screen",
                 )
             )
             method = gr.Textbox(next(iter(tuning_methods())), label="Method", visible="hidden")
@@ -106,6 +109,7 @@ class _Page:
         self.screen = OnScreen(workspace, figures)
         self.verdict = VerdictCard(workspace, figures, verdicts)
         self.past = Past(workspace, figures, verdicts)
+        self._looks: dict[tuple[Any, ...], Any] = {}
 
     def _lay_out_repeat(self) -> None:
         """Out when the form was filled from a run."""
@@ -146,12 +150,13 @@ class _Page:
     @property
     def run_outputs(self) -> list[Any]:
         """The run on screen and everything below it: what `show` returns."""
-        return [*self.screen.outputs, *self.verdict.outputs, *self.past.outputs, self.measuring]
+        return [self.has, *self.screen.outputs, *self.verdict.outputs, *self.past.outputs, self.measuring]
 
     @property
     def again_inputs(self) -> list[Any]:
         k = self.knobs
-        return [self.shown, self.key, self.offered, self.moved, k.method, k.data, k.base, *self.run_inputs]
+        state = [self.shown, self.key, self.offered, self.moved, self.has]
+        return [*state, k.method, k.data, k.base, *self.run_inputs]
 
     @property
     def again_outputs(self) -> list[Any]:
@@ -165,7 +170,7 @@ class _Page:
         self, run: str, smoothing: float, look: str | None, offered: str, painted: str, *of_past: str
     ) -> list[Any]:
         """The run on screen, its verdict, the queue, the runs and the comparison."""
-        return self._shown(tuning_runs(self.store), run, smoothing, look, offered, painted, *of_past)
+        return ["", *self._shown(tuning_runs(self.store), run, smoothing, look, offered, painted, *of_past)]
 
     def _shown(
         self,
@@ -186,19 +191,19 @@ class _Page:
         key: str,
         offered: str,
         moved: str,
+        has: str,
         method: str,
         data: str | None,
         base: str | None,
         *of_run: Any,
     ) -> list[Any]:
         """The page as the database has it now. Runs outside the queue, so it does not raise. Lists stay as they are
-        while their choices do: a step of a run must not close one that somebody has open. What there is to press goes by
-        the states of runs, so it is left alone where the same run is on screen and only took steps since `moved`."""
+        while their choices do: a step of a run must not close one that somebody has open. What the page has already is
+        not sent again: `has` names the parts that the look before this one left on it."""
         try:
-            state_now = self.store.state_token()
-            jobs = tuning_runs(self.store)
-            run = run or _newest(jobs)
-            moved_now = f"{state_now} {run}"
+            change, state = self.store.change_token(), self.store.state_token()
+            jobs = self._once((change,), lambda: tuning_runs(self.store))
+            run_now = run or _newest(jobs)
             there, known = snapshots(self.workspace), bases(self.workspace)
             now = str(hash((*there, *known, self.knobs.weights(base or "") is not None)))
             lists: list[Any] = [gr.skip()] * 3
@@ -210,13 +215,31 @@ class _Page:
                     gr.Dropdown(choices=known, value=learner),
                     self.knobs.method_list(method, learner or ""),
                 ]
-            state = [now, run, key or secrets.token_hex(8), moved_now, self.telling.told(jobs)]
-            shown = self._shown(jobs, run, *of_run)
-            if moved == moved_now:
-                shown = [gr.skip() if isinstance(part, gr.Button | gr.Column | gr.Row) else part for part in shown]
-            return [*lists, *state, *shown]
+            moved_now = f"{state} {run_now}"
+            before = {self.offered: offered, self.shown: run, self.key: key, self.moved: moved}
+            after = {
+                self.offered: now,
+                self.shown: run_now,
+                self.key: key or secrets.token_hex(8),
+                self.moved: moved_now,
+            }
+            boxes = [gr.skip() if after[box] == before[box] else after[box] for box in after]
+            told = gr.skip() if moved == moved_now else self.telling.told(jobs)
+            parts = self._once((change, run_now, *of_run), lambda: _named(self._shown(jobs, run_now, *of_run)))
+            return [*lists, *boxes, told, *_news(parts, has)]
         except StudioError:
             return [gr.skip()] * len(self.again_outputs)
+
+    def _once(self, key: tuple[Any, ...], make: Callable[[], Sequence[Any]]) -> Sequence[Any]:
+        """Rows of jobs, and what is drawn from them, for all the pages that look before the next change of any job:
+        twenty people who watch a run cost little more than one. A key begins with the change token, read before the rows
+        are, so that what is kept is never older than its key."""
+        found = self._looks.get(key)
+        if found is None:
+            found = self._looks[key] = make()
+            for old in list(self._looks)[:-_LOOKS_KEPT]:
+                self._looks.pop(old, None)
+        return found
 
     def look(self, *values: Any) -> list[Any]:
         """The pre-flight as far as it is known now, and what has to be counted to know the rest."""
@@ -323,11 +346,11 @@ class _Page:
         assert isinstance(task, Tuning)  # the screen shows no other runs
         return task
 
-    def measure(self, request: gr.Request, *values: Any) -> str:
+    def measure(self, request: gr.Request, *values: Any) -> list[str]:
         """Queue the dry run of what the form describes."""
         task = DryRun.of(self.knobs.read(values))
         self.workspace.queue(task, author=user_of(request))
-        return self._measuring()
+        return ["", self._measuring()]
 
     def write_note(self, request: gr.Request, run: str, text: str) -> list[str]:
         return [self.screen.write_note(run, text, user_of(request)), ""]
@@ -354,6 +377,21 @@ def _newest(jobs: Sequence[Job]) -> str:
     active = [job for job in jobs if job.is_active or job.state == "queued"]
     shown = active[-1:] or jobs[:1]
     return str(shown[0].id) if shown else ""
+
+
+def _named(parts: Sequence[Any]) -> list[tuple[str, Any]]:
+    """Each part of the page with a short name that is another when the part is."""
+    return [(f"{zlib.crc32(repr(getattr(part, 'constructor_args', part)).encode()):x}", part) for part in parts]
+
+
+def _news(parts: Sequence[tuple[str, Any]], has: str) -> list[Any]:
+    """The names of all parts, and of the parts those that the page does not have."""
+    had = has.split()
+    if len(had) != len(parts):  # nothing is there yet, or a press has drawn it
+        had = ["-"] * len(parts)
+    pairs = list(zip(parts, had, strict=True))
+    now = " ".join(old if part == gr.skip() else name for (name, part), old in pairs)
+    return [gr.skip() if now == has else now, *(gr.skip() if name == old else part for (name, part), old in pairs)]
 
 
 def _repeats_nothing() -> list[Any]:
@@ -395,7 +433,7 @@ def _wire_start(page: _Page, start: gr.Button) -> None:
     )
     knobs.methods.pick(handler(_picked), None, knobs.method, api_name="choose_method", **_QUIET)
     page.forget.click(handler(_repeats_nothing), None, page.repeat_outputs, api_name="forget_repeat", **_QUIET)
-    page.dry.click(handler(page.measure), knobs.inputs, page.measuring, api_name="measure_first", **_QUIET)
+    page.dry.click(handler(page.measure), knobs.inputs, [page.has, page.measuring], api_name="measure_first", **_QUIET)
 
 
 def _wire_run(page: _Page) -> None:

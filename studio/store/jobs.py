@@ -64,6 +64,14 @@ LEGAL: dict[State, frozenset[State]] = {
 
 _LONGEST_NOTE = 4000  # letters
 _THEN = "then"  # the kind of the events that say what follows a job
+# What every open page asks at every tick: built once, since that costs as much as to ask.
+_CHANGES_OF_JOBS, _CHANGES_OF_QUEUES = (
+    sa.select(sa.func.coalesce(sa.func.sum(table.c.change), 0)).scalar_subquery() for table in (t.jobs, t.queues)
+)
+_CHANGE_TOKEN = sa.select(_CHANGES_OF_JOBS + _CHANGES_OF_QUEUES)
+_STATE_TOKEN = (
+    sa.select(t.job_events.c.id).where(t.job_events.c.kind == "state").order_by(t.job_events.c.id.desc()).limit(1)
+)
 _CLAIM_KEY = 0x1ADDE2  # PostgreSQL advisory lock: claims go one at a time, so that a lane never gets two runs
 
 
@@ -482,16 +490,13 @@ class JobVerbs(NoticeVerbs):
 
     def change_token(self) -> int:
         """A number that moves whenever any job or queue does: what pages poll before they read anything else."""
-        jobs, queues = (sa.func.coalesce(sa.func.sum(table.c.change), 0) for table in (t.jobs, t.queues))
-        token = sa.select(jobs).scalar_subquery() + sa.select(queues).scalar_subquery()
         with self._read() as c:
-            return int(c.execute(sa.select(token)).scalar_one())
+            return int(c.execute(_CHANGE_TOKEN).scalar_one())
 
     def state_token(self) -> int:
         """A number that moves when any job changes its state, and not while one only makes progress."""
-        newest = sa.select(t.job_events.c.id).where(t.job_events.c.kind == "state")
         with self._read() as c:
-            return c.execute(newest.order_by(t.job_events.c.id.desc()).limit(1)).scalar() or 0
+            return c.execute(_STATE_TOKEN).scalar() or 0
 
     def metrics(self, job_id: int, since: int = 0, limit: int = 10_000) -> list[Metric]:
         """A job's metrics with ids above `since`, oldest first."""

@@ -14,10 +14,12 @@ import pytest
 
 from components import tuning
 from components.tuning import on_screen
+from components.tuning.on_screen import OnScreen
 from studio.errors import ModelError
 from studio.instructions import freeze
 from studio.instructions.records import insertable
-from studio.jobs import run_folder
+from studio.jobs import perform, run_folder
+from studio.jobs.actions import note_job
 from studio.jobs.checkpoints import Checkpoints
 from studio.recipes.lengths import encoded
 from studio.specs import ModelRef, SnapshotRef
@@ -500,6 +502,60 @@ def test_rows_are_left_alone_while_nothing_about_them_moved(screen, project):
     values = [screen.values[box._id] for box in refresh.inputs]
     place = next(i for i, box in enumerate(refresh.outputs) if getattr(box, "label", "") == "Runs")
     assert refresh.fn(*values)[place] == gr.skip()
+
+
+def _looked(screen: TuningScreen) -> dict[str, Any]:
+    """What the page is sent when it looks again: label -> value of what is not left alone."""
+    refresh = screen.widgets.refresh
+    told = refresh.fn(*(screen.values[box._id] for box in refresh.inputs))
+    named = zip(refresh.outputs, told, strict=True)
+    return {getattr(box, "label", None) or str(box): value for box, value in named if value != gr.skip()}
+
+
+def test_a_look_sends_what_the_page_does_not_have_and_nothing_else(screen, project):
+    job = running(screen)
+    screen.beat()
+    assert _looked(screen) == {}
+    project.store.log_metrics(job.id, job.attempt, 3, 27, {"loss": 0.5})
+    sent = _looked(screen)
+    assert {"Curves of the run", "Figures of the run"} <= set(sent)
+    assert not {"Runs that wait", "Method", "Answers on the way", "Notes on the run"} & set(sent)
+    assert not [value for value in sent.values() if isinstance(value, gr.Button | gr.Column | gr.Dropdown)]
+
+
+def test_what_somebody_did_is_looked_at_anew(screen, project):
+    job = running(screen)
+    screen.do("cancel_run")  # the page was drawn by the press
+    assert screen["Parts on screen"] == ""
+    assert "stopping" in screen.text()
+    project.store.finish_job(job.id, job.attempt, "cancelled")
+    screen.beat()
+    assert "cancelled" in screen.text()
+
+
+def test_a_dry_run_that_is_over_leaves_no_word_behind(screen, project):
+    screen.do("measure_first")
+    assert "measures" in screen.html("Measuring")
+    job = project.store.jobs()[0]
+    perform(project.store, project.path, job.id, "cancel", by="ann")
+    screen.beat()
+    assert screen.html("Measuring") == ""
+
+
+def test_pages_that_look_at_the_same_moment_are_drawn_once(project, monkeypatch):
+    drawn = []
+    draw = OnScreen.show
+    monkeypatch.setattr(OnScreen, "show", lambda *given: drawn.append(given[1]) or draw(*given))
+    ours = TuningScreen(project)
+    job = ours.start()
+    ours.beat()
+    before = len(drawn)
+    assert _looked(ours) == _looked(ours) == {}
+    assert len(drawn) == before
+    note_job(project.store, job.id, "the one with more epochs", by="ann")
+    assert "more epochs" in _looked(ours)["Notes on the run"]
+    assert "more epochs" in _looked(ours)["Notes on the run"]
+    assert len(drawn) == before + 1
 
 
 def test_two_ticked_runs_are_compared_by_their_curves_and_the_knobs_that_differ(screen):
