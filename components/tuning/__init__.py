@@ -461,6 +461,8 @@ def _wire_run(page: _Page) -> None:
         handler(screen.manifest_file), page.shown, screen.file, api_name="run_manifest", **_QUIET
     )
     hand_over(saved, screen.file)
+    carried = screen.model.click(handler(screen.model_file), page.shown, screen.file, api_name="run_model", **_QUIET)
+    hand_over(carried, screen.file)
     for trigger, name in ((screen.add_note.click, "add_note"), (screen.note.submit, "submit_note")):
         trigger(
             handler(page.write_note), [page.shown, screen.note], [screen.notes, screen.note], api_name=name, **_QUIET

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
 from components.frame import card, chip, duration, facts, hidden_download, markup, notice
 from components.running import (
@@ -26,7 +27,9 @@ from studio.errors import InputError, StudioError
 from studio.jobs import Figures, manifest_of
 from studio.jobs.actions import note_job
 from studio.jobs.figures import Curves, Looks
+from studio.models.exporting import export_zip
 from studio.recipes.tuning_state import gain, how_it_ended, how_memory_was_saved, is_tuning
+from studio.specs import ModelRef
 from studio.store import Job, Note
 from studio.workspace import Workspace
 
@@ -59,6 +62,7 @@ class OnScreen:
                 self.again = gr.Button("Run again", min_width=110, scale=0, elem_id="run-again")
                 self.change = gr.Button("Run with changes", min_width=150, scale=0, elem_id="run-with-changes")
                 self.manifest = gr.Button("Download manifest", min_width=160, scale=0, elem_id="run-manifest")
+                self.model = gr.Button("Download model", min_width=150, scale=0, elem_id="run-model")
             with gr.Row(elem_classes=["run-found"]):
                 with gr.Column(scale=3, min_width=380):
                     self.curve = markup(label="Curves of the run")
@@ -96,7 +100,7 @@ class OnScreen:
 
     @property
     def buttons(self) -> list[gr.Button]:
-        return [*self.actions.values(), self.try_it, self.again, self.change, self.manifest]
+        return [*self.actions.values(), self.try_it, self.again, self.change, self.manifest, self.model]
 
     @property
     def inputs(self) -> list[Any]:
@@ -128,6 +132,7 @@ class OnScreen:
             gr.Button(visible=not job.is_waiting),
             gr.Button(visible=True),
             gr.Button(visible=True),
+            gr.Button(visible=job.state == "done"),
             self._curves(job, curves, smoothing),
             _facts(job, curves),
             *self._answers(job, curves, looks, look, offered),
@@ -156,6 +161,13 @@ class OnScreen:
         path = Path(tempfile.mkdtemp()) / f"run-{job.id}.manifest.json"  # pages may not take files out of the workspace
         path.write_text(text, encoding="utf-8")
         return str(path)
+
+    def model_file(self, run: str) -> str:
+        """The model that a run made, as a zip to save: what plain peft and transformers load, with the lines for it."""
+        w, job = self.workspace, self.job(run)
+        ref, place = ModelRef.of_run(job.id), Path(get_upload_folder())
+        place.mkdir(parents=True, exist_ok=True)
+        return str(export_zip(ref, place, settings=w.settings, store=w.store, workspace=w.path))
 
     def write_note(self, run: str, text: str, by: str) -> str:
         """Keep a note beside the run; gives all of them."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 import uuid
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +31,21 @@ from studio.store import read_rows
 if TYPE_CHECKING:
     from studio.store import Store
 
-__all__ = ["Exported", "Form", "Kind", "Precision", "adapter_kind", "export_model", "export_weights", "merge_refusal"]
+__all__ = [
+    "Exported",
+    "Form",
+    "Kind",
+    "Precision",
+    "adapter_kind",
+    "export_model",
+    "export_weights",
+    "export_zip",
+    "merge_refusal",
+]
 
 Kind = Literal["made", "with-base", "merged"]
 Precision = Literal["float32", "bfloat16"]
+LARGEST_ZIP = 200_000_000  # bytes that are copied, put together and handed over in a second or two
 
 _MERGES = frozenset({"LORA", "ADALORA", "IA3"})
 _SPOKEN = {
@@ -90,22 +103,17 @@ def export_weights(weights: Weights, folder: Path, form: Form, *, store: Store, 
     folder = folder.expanduser().resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is there already and not empty. Choose a folder that does not exist yet.")
-    steps = lineage(store, str(weights.ref)) if weights.ref.kind == "run" else []
-    if steps and not steps[0].model.answers:
-        raise Unsupported(
-            f"{weights.ref} scores answers and gives none, and no plain library loads its scoring head. "
-            "Export a model that answers."
-        )
-    if form.kind == "merged" and (refusal := merge_refusal(weights)):
-        raise Unsupported(refusal)
-    export = _Export(weights, form, _facts(weights, steps, workspace))
-    _refuse_if_no_room(weights, folder, export.need)
+    return _written(_planned(weights, form, store, workspace), folder)
+
+
+def _written(export: _Export, folder: Path) -> Exported:
+    _refuse_if_no_room(export.weights, folder, export.need)
     part = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}.part")
     try:
         part.mkdir(parents=True)
         export.write(part)
         for whole in (part / BESIDE, part):
-            if whole.is_dir() and not form.links:
+            if whole.is_dir() and not export.form.links:
                 seal(whole)
         part.replace(folder)
     except Exception as error:
@@ -119,6 +127,36 @@ def export_weights(weights: Weights, folder: Path, form: Form, *, store: Store, 
         shutil.rmtree(part, ignore_errors=True)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return Exported(folder, export.holds, export.facts.base if export.base == ELSEWHERE else "", size)
+
+
+def export_zip(
+    ref: ModelRef, folder: Path, largest: int = LARGEST_ZIP, *, settings: Settings, store: Store, workspace: Path
+) -> Path:
+    """What `export_model` writes of a model as it was made, as one file to carry away; written anew over an older one.
+
+    Raises what `export_model` raises, and InputError for a model of more than `largest` bytes.
+    """
+    weights = resolve(ref, settings=settings, store=store, workspace=workspace)
+    export = _planned(weights, Form(), store, workspace)
+    if export.need > largest:
+        raise InputError(
+            f"{ref} has {export.need / 1e6:,.0f} MB of weights; a download takes {largest / 1e6:,.0f} MB at most. "
+            f"On the machine of the studio, `ladder models export {ref} FOLDER` writes all of it."
+        )
+    name = str(ref).replace(":", "-")
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as place:
+        whole = _written(export, Path(place) / name).folder
+        part = Path(place) / f"{name}.zip"
+        try:
+            # Not deflated: weights are as good as noise.
+            with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+                for file in sorted(whole.rglob("*")):
+                    archive.write(file, file.relative_to(whole.parent))
+            return part.replace(folder / part.name)
+        except OSError as error:
+            raise StorageError(
+                f"{folder} could not be written ({error.strerror}). Free some space, and try again."
+            ) from error
 
 
 def adapter_kind(weights: Weights) -> str:
@@ -138,6 +176,18 @@ def merge_refusal(weights: Weights) -> str:
         f"{weights.ref} was made with {spoken}, which has no merged form: what it learned works beside the weights and "
         "cannot be written into them. Export it with its base instead (--with-base)."
     )
+
+
+def _planned(weights: Weights, form: Form, store: Store, workspace: Path) -> _Export:
+    steps = lineage(store, str(weights.ref)) if weights.ref.kind == "run" else []
+    if steps and not steps[0].model.answers:
+        raise Unsupported(
+            f"{weights.ref} scores answers and gives none, and no plain library loads its scoring head. "
+            "Export a model that answers."
+        )
+    if form.kind == "merged" and (refusal := merge_refusal(weights)):
+        raise Unsupported(refusal)
+    return _Export(weights, form, _facts(weights, steps, workspace))
 
 
 class _Export:

@@ -466,6 +466,17 @@ def test_the_manifest_can_be_saved_before_and_after_the_start(screen, project):
     assert path.name == f"run-{job.id}.manifest.json"
 
 
+def test_a_model_can_be_carried_away_when_its_run_is_done(screen, project):
+    job = running(screen)
+    screen.beat()
+    assert not screen.visible[screen.button("Download model")._id]
+    with pytest.raises(gr.Error, match=f"run:{job.id} is not a model yet"):
+        screen.do("run_model")
+    finish(project.store, job)
+    screen.beat()
+    assert screen.visible[screen.button("Download model")._id]
+
+
 def test_a_run_of_another_kind_is_not_shown_as_tuning(screen, project):
     screen.do("measure_first")
     job = project.store.jobs()[0]

@@ -7,6 +7,7 @@ answers is nothing to judge, but how it is launched, judged, repeated and compar
 from __future__ import annotations
 
 import re
+import zipfile
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
@@ -90,6 +91,11 @@ def test_4_it_answers_the_same_outside_of_the_studio(page: Page):
     expect(verdict.get_by_text(re.compile("answers are the same, token for token"))).to_be_visible(
         timeout=RUN_SECONDS * 1000
     )
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Download model").click()
+    assert waiting.value.suggested_filename == "run-1.zip"
+    with zipfile.ZipFile(waiting.value.path()) as archive:
+        assert {"run-1/adapter_model.safetensors", "run-1/README.md", "run-1/SHA256SUMS"} <= set(archive.namelist())
 
 
 def test_5_once_more_with_one_knob_changed_and_the_two_compared(page: Page, store: Store):

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from studio import cli
 from studio.errors import InputError, ModelError, StorageError, StudioError, Unsupported
 from studio.models import Weights, exporting, resolve
-from studio.models.exporting import Exported, Form, export_model
+from studio.models.exporting import Exported, Form, export_model, export_zip
 from studio.models.files import digest
 from studio.models.merging import merged
 from studio.settings import Settings
@@ -217,6 +217,38 @@ def test_a_base_that_was_made_here_comes_along(desk):
     done = desk.export("run:2", "out")
     assert (done.base, done.holds) == ("", "An adapter and its base.")
     torch.testing.assert_close(logits(loaded(done.folder)), logits(pupil.model))
+
+
+# -- as one file ----------------------------------------------------------------------------------------------------
+
+
+def zipped(desk: Desk, ref: str, **more: int) -> Path:
+    place = desk.path.parent / "out"
+    place.mkdir(exist_ok=True)
+    where = {"settings": desk.settings, "store": desk.store, "workspace": desk.path}
+    return export_zip(ModelRef(ref), place, **more, **where)
+
+
+def test_a_zip_holds_the_folder_of_an_export(desk, tmp_path):
+    pupil = desk.put("lora", by=0.05)
+    file = zipped(desk, "run:1")
+    assert file == zipped(desk, "run:1")  # over the one before
+    assert [one.name for one in file.parent.iterdir()] == ["run-1.zip"]
+    shutil.unpack_archive(file, tmp_path / "carried")
+    carried, exported = tmp_path / "carried" / "run-1", desk.export("run:1", "folder").folder
+    assert {f.name: f.read_bytes() for f in carried.iterdir()} == {f.name: f.read_bytes() for f in exported.iterdir()}
+    base = AutoModelForCausalLM.from_pretrained(desk.tiny.base, dtype=torch.float32)
+    torch.testing.assert_close(logits(PeftModel.from_pretrained(base, carried).eval()), logits(pupil.model))
+
+
+def test_a_zip_that_is_too_large_names_the_command_and_leaves_nothing(desk):
+    desk.put("full")
+    with pytest.raises(InputError, match=r"run:1 has .* MB of weights.*`ladder models export run:1 FOLDER`"):
+        zipped(desk, "run:1", largest=1000)
+    desk.put("lora", 2, base="run:1", by=0.05)  # small, but its base was made here and comes along
+    with pytest.raises(InputError, match="run:2 has .* MB of weights"):
+        zipped(desk, "run:2", largest=1000)
+    assert list((desk.path.parent / "out").iterdir()) == []
 
 
 # -- what is refused ------------------------------------------------------------------------------------------------
