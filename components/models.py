@@ -183,7 +183,7 @@ def _duties(steps: list[Step]) -> str:
     rows = "".join(
         f"<dt>{html.escape(what)}</dt><dd>{_licence(terms)}</dd>" for what, terms in obligations(steps) if what
     )
-    more = "Licences that single records name stand on the card of an export: ladder models export."
+    more = "Licences that single records name stand on the card of a model that was downloaded or exported."
     return f'<dl class="duties">{rows}</dl>{_quiet(more) if any(step.snapshot for step in steps) else ""}'
 
 

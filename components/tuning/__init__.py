@@ -216,17 +216,11 @@ class _Page:
                     self.knobs.method_list(method, learner or ""),
                 ]
             moved_now = f"{state} {run_now}"
-            before = {self.offered: offered, self.shown: run, self.key: key, self.moved: moved}
-            after = {
-                self.offered: now,
-                self.shown: run_now,
-                self.key: key or secrets.token_hex(8),
-                self.moved: moved_now,
-            }
-            boxes = [gr.skip() if after[box] == before[box] else after[box] for box in after]
+            boxes = [(offered, now), (run, run_now), (key, key or secrets.token_hex(8)), (moved, moved_now)]
+            state_boxes = [gr.skip() if old == new else new for old, new in boxes]
             told = gr.skip() if moved == moved_now else self.telling.told(jobs)
             parts = self._once((change, run_now, *of_run), lambda: _named(self._shown(jobs, run_now, *of_run)))
-            return [*lists, *boxes, told, *_news(parts, has)]
+            return [*lists, *state_boxes, told, *_news(parts, has)]
         except StudioError:
             return [gr.skip()] * len(self.again_outputs)
 

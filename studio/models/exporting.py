@@ -144,19 +144,19 @@ def export_zip(
             f"On the machine of the studio, `ladder models export {ref} FOLDER` writes all of it."
         )
     name = str(ref).replace(":", "-")
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as place:
-        whole = _written(export, Path(place) / name).folder
-        part = Path(place) / f"{name}.zip"
-        try:
+    try:
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as place:
+            whole = _written(export, Path(place) / name).folder
+            part = Path(place) / f"{name}.zip"
             # Not deflated: weights are as good as noise.
             with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
                 for file in sorted(whole.rglob("*")):
                     archive.write(file, file.relative_to(whole.parent))
             return part.replace(folder / part.name)
-        except OSError as error:
-            raise StorageError(
-                f"{folder} could not be written ({error.strerror}). Free some space, and try again."
-            ) from error
+    except OSError as error:
+        raise StorageError(
+            f"{folder} could not be written ({error.strerror}). Free some space, and try again."
+        ) from error
 
 
 def adapter_kind(weights: Weights) -> str:

@@ -251,6 +251,19 @@ def test_a_zip_that_is_too_large_names_the_command_and_leaves_nothing(desk):
     assert list((desk.path.parent / "out").iterdir()) == []
 
 
+def test_a_zip_that_does_not_fit_the_disk_is_a_sentence_and_keeps_the_one_before(desk, monkeypatch):
+    desk.put("lora")
+    before = zipped(desk, "run:1").read_bytes()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("zipfile.ZipFile.write", full)
+    with pytest.raises(StorageError, match=r"out could not be written \(No space left on device\). Free some space"):
+        zipped(desk, "run:1")
+    assert [(one.name, one.read_bytes()) for one in (desk.path.parent / "out").iterdir()] == [("run-1.zip", before)]
+
+
 # -- what is refused ------------------------------------------------------------------------------------------------
 
 
